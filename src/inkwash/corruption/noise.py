@@ -1,0 +1,187 @@
+r"""Random numbers that depend on (seed, item, purpose) alone.
+
+A library whose pictures change with the batch size cannot be compared with itself. `Noise` is therefore
+counter-based: number `j` of item `i` is
+
+    bits(i, j) = mix(key_i + j * golden),    key_i = mix(mix(mix(seed) + i * golden) ^ hash(purpose)),
+
+with `mix` the 64-bit finaliser of SplitMix (Steele, Lea & Flood, "Fast splittable pseudorandom number
+generators", OOPSLA 2014). It is a handful of integer operations on a whole batch: no generator state, no loop
+over samples, the same bits on every device, for every batch size and on every number of processes.
+
+`Path` is a Brownian path on [0, 1], one per item, evaluated where a solver asks for it (the virtual
+Brownian tree of Li et al., "Scalable gradients for stochastic differential equations", AISTATS 2020):
+increments over a coarse and a refined grid add up, so changing the number of steps keeps the picture.
+"""
+
+import hashlib
+import math
+import struct
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+_GOLDEN = 0x9E3779B97F4A7C15
+_M1, _M2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+
+
+def _signed(value: int) -> int:
+    """The 64-bit pattern of `value` as torch's signed int64 holds it."""
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _shift(bits: Tensor, by: int) -> Tensor:
+    """Logical right shift; torch's shift of int64 is arithmetic."""
+    return (bits >> by).bitwise_and_((1 << (64 - by)) - 1)
+
+
+def _mix(bits: Int[Tensor, "*n"]) -> Int[Tensor, "*n"]:
+    """SplitMix's finaliser, in place."""
+    bits = bits.bitwise_xor_(_shift(bits, 30)).mul_(_signed(_M1))
+    bits = bits.bitwise_xor_(_shift(bits, 27)).mul_(_signed(_M2))
+    return bits.bitwise_xor_(_shift(bits, 31))
+
+
+def _hash(*purpose: str | int | float) -> int:
+    """A stable 64-bit hash; Python's own changes from process to process."""
+    packed = b"".join(
+        b"s" + p.encode() + b"\0" if isinstance(p, str) else b"f" + struct.pack("<d", p) if isinstance(p, float)
+        else b"i" + str(p).encode() + b"\0"
+        for p in purpose
+    )
+    return _signed(int.from_bytes(hashlib.blake2b(packed, digest_size=8).digest(), "little"))
+
+
+class Noise:
+    """Independent random numbers for each of `items`, keyed by (seed, item, purpose).
+
+    Args:
+        seed: any integer; zero is a seed like any other.
+        items: the global index of each sample of this batch, `(B,)`. In sampling the picture's number, in
+            training the number of items seen so far.
+    """
+
+    def __init__(self, seed: int, items: Iterable[int] | Int[Tensor, "b"]) -> None:
+        self.seed = int(seed)
+        items = items if isinstance(items, Tensor) else torch.tensor(list(items), dtype=torch.int64)
+        self.items = items.to("cpu", torch.int64)
+        start = _mix(torch.tensor(_signed(self.seed * _GOLDEN + 1)))
+        self._keys = _mix(start + self.items * _signed(_GOLDEN))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, part: slice) -> "Noise":
+        """The same numbers for a part of the items."""
+        return Noise(self.seed, self.items[part])
+
+    def _bits(self, count: int, purpose: tuple[str | int | float, ...], device: torch.device | str) -> Tensor:
+        keys = _mix(self._keys ^ _hash(*purpose)).to(device, non_blocking=True)
+        counter = torch.arange(1, count + 1, device=device) * _signed(_GOLDEN)
+        return _mix(keys[:, None] + counter)
+
+    def uniform(
+        self,
+        shape: tuple[int, ...],
+        *purpose: str | int | float,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> Float[Tensor, "b ..."]:
+        """Uniform numbers in (0, 1), shape `(B, *shape)`."""
+        bits = self._bits(math.prod(shape), purpose, device)
+        # 24 bits fill a float32 without rounding up to one; 53 fill a float64.
+        digits, wide = (53, torch.float64) if dtype == torch.float64 else (24, torch.float32)
+        return ((_shift(bits, 64 - digits).to(wide) + 0.5) * 2.0**-digits).to(dtype).reshape(-1, *shape)
+
+    def normal(
+        self,
+        shape: tuple[int, ...],
+        *purpose: str | int | float,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> Float[Tensor, "b ..."]:
+        """Standard normal numbers, shape `(B, *shape)` (Box & Muller: two from each 64 bits)."""
+        count = math.prod(shape)
+        bits = self._bits((count + 1) // 2, purpose, device)
+        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        first = _shift(bits, 32).to(wide).add_(0.5).mul_(2.0**-32)
+        angle = (bits & 0xFFFFFFFF).to(wide).mul_(2.0**-32 * math.tau)
+        radius = first.log_().mul_(-2.0).clamp_(min=0.0).sqrt_()
+        pair = torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)
+        return pair[:, :count].to(dtype).reshape(-1, *shape)
+
+    def path(
+        self,
+        shape: tuple[int, ...],
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        depth: int = 16,
+    ) -> "Path":
+        """A Brownian path over [0, 1] for each item; `shape` is that of one item.
+
+        `depth` is the resolution, `2**-depth`: increments narrower than that are standard normal still, but no
+        longer independent of their neighbours. Paths of different depth agree at the points of the coarser one.
+        """
+        return Path(self, shape, dtype, device, depth)
+
+
+class Path:
+    """A Brownian path on [0, 1] for each item, a function of (seed, item) that any grid may query.
+
+    The value at a dyadic point comes from a tree of keyed normal numbers; between two leaves, `2**-depth`
+    apart, it is interpolated, and increments are scaled by their exact standard deviation, so each is
+    standard normal whatever its width.
+    """
+
+    def __init__(
+        self, noise: Noise, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str, depth: int
+    ) -> None:
+        self.noise, self.shape, self.dtype, self.device, self.depth = noise, tuple(shape), dtype, device, depth
+        end = self._draw("path", 0, 0)
+        # The branch that leads to the last point queried: (left, right, value at left, value at right).
+        self._branch: list[tuple[float, float, Tensor, Tensor]] = [(0.0, 1.0, torch.zeros_like(end), end)]
+
+    def _draw(self, *purpose: str | int | float) -> Tensor:
+        return self.noise.normal(self.shape, *purpose, dtype=self.dtype, device=self.device)
+
+    def value(self, t: float) -> Float[Tensor, "b ..."]:
+        """The path at time `t` in [0, 1]; `W(0) = 0`, `Var W(t) = t`."""
+        if not 0.0 <= t <= 1.0:
+            raise ValueError(f"a path is defined on [0, 1], not at {t}")
+        while not self._branch[-1][0] <= t <= self._branch[-1][1]:
+            self._branch.pop()
+        while True:
+            left, right, w_left, w_right = self._branch[-1]
+            if t == left or t == right or len(self._branch) > self.depth:
+                return torch.lerp(w_left, w_right, (t - left) / (right - left))
+            middle = (left + right) / 2
+            level = len(self._branch)
+            w_middle = (w_left + w_right) / 2
+            w_middle += self._draw("path", level, int(left * 2**level)) * (math.sqrt(right - left) / 2)
+            self._branch.append((left, middle, w_left, w_middle) if t <= middle else (middle, right, w_middle, w_right))
+
+    def _variance(self, t: float, s: float) -> float:
+        leaf = 2.0**-self.depth
+        i, j = math.floor(t / leaf), math.floor(s / leaf)
+        f, g = t / leaf - i, s / leaf - j
+        if i == j:
+            return (f - g) ** 2 * leaf
+        return ((1 - g) ** 2 + (i - j - 1) + f**2) * leaf
+
+    def normal(self, t: float, s: float) -> Float[Tensor, "b ..."]:
+        """Standard normal: the increment from `s` to `t` over its standard deviation, `s < t`."""
+        increment = self.value(t) - self.value(s)
+        return increment / math.sqrt(self._variance(t, s))
+
+    def fresh(self, t: float, s: float, purpose: str) -> Float[Tensor, "b ..."]:
+        """Standard normal, keyed by the interval and independent of the path (churn, correctors)."""
+        return self._draw(purpose, float(t), float(s))
+
+    def uniform(self, t: float, s: float, shape: tuple[int, ...] | None = None) -> Float[Tensor, "b ..."]:
+        """Uniform in (0, 1), keyed by the interval: what the jumps of discrete corruptions are drawn with."""
+        shape = self.shape if shape is None else shape
+        return self.noise.uniform(shape, "uniform", float(t), float(s), dtype=self.dtype, device=self.device)

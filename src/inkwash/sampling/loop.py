@@ -1,0 +1,82 @@
+"""The only sampling loop.
+
+`walk` yields every step; a progress bar, a preview, a film, an early stop or a cache is a caller that
+iterates. `sample` is the last step of a walk.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from inkwash.corruption.noise import Noise
+from inkwash.corruption.posterior import Posterior
+from inkwash.denoise.base import Denoiser
+from inkwash.sampling.grid import Grid
+from inkwash.sampling.solver import Solver, State
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a walk: it went from `t` to `s`, believed `posterior`, and arrived at `z`.
+
+    `index` counts from 0 to `total - 1`.
+    """
+
+    index: int
+    total: int
+    t: float
+    s: float
+    z: Float[Tensor, "b ..."]
+    posterior: Posterior
+
+
+@torch.no_grad()
+def walk(
+    denoiser: Denoiser,
+    solver: Solver,
+    grid: Grid,
+    z: Float[Tensor, "b ..."],
+    *,
+    noise: Noise,
+    **condition: Any,
+) -> Iterator[Step]:
+    """Walk back from `z` along the grid, one `Step` at a time.
+
+    Args:
+        z: the data at the grid's first time, `(B, C, *spatial)`: `corruption.prior` for new samples, a noised
+            image for edits.
+        noise: the randomness of each item, of the same batch size.
+        **condition: handed to the denoiser as it is.
+    """
+    # Fine enough that the steps of a grid with no extreme spacing are independent; each level costs a draw.
+    depth = len(grid).bit_length() + 5
+    path = noise.path(tuple(z.shape[1:]), dtype=z.dtype, device=z.device, depth=depth)
+    state = State(z)
+    for index, (t, s) in enumerate(grid):
+        if denoiser.self_conditioning and state.posterior is not None:
+            condition["estimate"] = state.posterior.mean
+        state = solver.step(denoiser, state, t, s, path=path, **condition)
+        assert state.posterior is not None
+        yield Step(index, len(grid), t, s, state.z, state.posterior)
+
+
+def sample(
+    denoiser: Denoiser,
+    solver: Solver,
+    grid: Grid,
+    shape: tuple[int, ...],
+    *,
+    noise: Noise,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    **condition: Any,
+) -> Float[Tensor, "b ..."]:
+    """Draw one sample for each item of `noise`, each of `shape` (without the batch)."""
+    z = denoiser.corruption.prior(shape, noise=noise, dtype=dtype, device=device)
+    for step in walk(denoiser, solver, grid, z, noise=noise, **condition):
+        z = step.z
+    return z
