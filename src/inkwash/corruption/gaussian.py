@@ -59,6 +59,12 @@ class Gaussian(Corruption):
     def log_snr(self, t: Float64[Tensor, "*b"]) -> Float64[Tensor, "*b"]:
         """`log(alpha(t)^2 / sigma(t)^2)`, strictly decreasing on [0, 1]."""
 
+    def log_snr_slope(self, t: Float64[Tensor, "*b"]) -> Float64[Tensor, "*b"]:
+        """The derivative of `log_snr`, negative."""
+        with torch.enable_grad():
+            t = t.detach().requires_grad_()
+            return torch.autograd.grad(self.log_snr(t).sum(), t)[0]
+
     def time_of(self, log_snr: Float64[Tensor, "*b"]) -> Float64[Tensor, "*b"]:
         """The inverse of `log_snr`, by bisection to the last bit; values beyond the ends give 0 and 1."""
         low, high = torch.zeros_like(log_snr), torch.ones_like(log_snr)
@@ -120,9 +126,9 @@ class Gaussian(Corruption):
         if s == 0.0:
             return mean
         if isinstance(posterior, Ranged):
-            now, then = self.at(t), self.at(s)
-            beta = now.sigma**2 - (now.alpha / then.alpha) ** 2 * then.sigma**2
-            std = torch.exp((posterior.fraction * math.log(beta) + (1 - posterior.fraction) * math.log(v)) / 2)
+            # The upper bound, beta = sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2, is (sigma_t / sigma_s)^2 v.
+            widen = math.log(self.at(t).sigma / self.at(s).sigma)
+            std = torch.exp(posterior.fraction * widen).mul_(math.sqrt(v))
             return mean + std * path.normal(t, s)
         if isinstance(posterior, Normal):
             return mean + (v + b**2 * posterior.var).sqrt() * path.normal(t, s)

@@ -20,7 +20,7 @@ import struct
 from collections.abc import Iterable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -112,6 +112,12 @@ class Noise:
         radius = first.log_().mul_(-2.0).clamp_(min=0.0).sqrt_()
         pair = torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)
         return pair[:, :count].to(dtype).reshape(-1, *shape)
+
+    def spread(self, *purpose: str | int | float) -> Float64[Tensor, "b"]:
+        """Numbers in (0, 1), one for each item, that consecutive items spread evenly: `frac(u + i (sqrt(5) - 1) / 2)`."""
+        start = _mix(torch.tensor(_signed(self.seed * _GOLDEN + 1)) ^ _hash("spread", *purpose))
+        bits = start + self.items * _signed(_GOLDEN)
+        return (_shift(bits, 11).double() + 0.5) * 2.0**-53
 
     def path(
         self,
