@@ -1,0 +1,191 @@
+"""The U-Net, for signals, images and volumes (Ho et al. 2020; Dhariwal & Nichol 2021)."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from inkwash.errors import WrongUse
+from inkwash.nets.attention import CrossAttention, SelfAttention
+from inkwash.nets.blocks import CONV, Downsample, Norm, ResBlock, Upsample, activate
+from inkwash.nets.border import check_condition, check_time, join
+from inkwash.nets.embedding import Embedding
+
+
+class Stage(nn.Module):
+    """A residual block and, where asked, attention among the positions and to the context."""
+
+    def __init__(
+        self,
+        spatial: int,
+        inputs: int,
+        outputs: int,
+        *,
+        attention: bool,
+        head_channels: int,
+        context: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.block = ResBlock(spatial, inputs, outputs, dropout)
+        self.attention = SelfAttention(outputs, head_channels) if attention else None
+        self.cross = CrossAttention(outputs, context, head_channels) if attention and context else None
+
+    def forward(
+        self,
+        x: Float[Tensor, "b i *spatial"],
+        modulation: Float[Tensor, "_ 2o"],
+        context: Float[Tensor, "b l d"] | None,
+    ) -> Float[Tensor, "b o *spatial"]:
+        x = self.block(x, modulation)
+        if self.attention is not None:
+            x = self.attention(x)
+        if self.cross is not None and context is not None:
+            x = self.cross(x, context)
+        return x
+
+
+class UNet(nn.Module):
+    """One U-Net for 1-D, 2-D and 3-D data of any size, odd sizes and a single pixel included.
+
+    Each level halves the size, rounding up; on the way back it is doubled and cropped to the size it had.
+    In two dimensions everything inside is channels last, whatever the layout of `z`; the result has `z`'s.
+
+    Args:
+        channels_in: channels of `z`.
+        channels_out: channels of the result; twice `channels_in` with learned variance.
+        spatial: 1, 2 or 3.
+        base: channels of the first level.
+        multipliers: channels of each level as a multiple of `base`, from the finest.
+        blocks: residual blocks a level on the way down; one more on the way up.
+        attention: for each level, whether its positions attend to one another. The middle attends if any level does.
+        head_channels: channels of an attention head; divides the channels of every level that attends.
+        classes: labels are 0 .. classes - 1, or -1 for none; 0 for a network without labels.
+        vector: size of the condition vector; 0 for none.
+        context: channels D of the context `(B, L, D)`, attended to wherever there is attention; 0 for none.
+        image: channels of the image concatenated to `z`; 0 for none.
+        dropout: in [0, 1), before the second convolution of each block. It draws from torch's global generator.
+        checkpointing: recompute each stage in the backward pass instead of keeping its activations.
+
+    Raises:
+        WrongUse: an argument is out of range, or `attention` and `multipliers` differ in length.
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        *,
+        spatial: int = 2,
+        base: int = 64,
+        multipliers: Sequence[int] = (1, 2, 2, 4),
+        blocks: int = 2,
+        attention: Sequence[bool] = (False, False, True, False),
+        head_channels: int = 32,
+        classes: int = 0,
+        vector: int = 0,
+        context: int = 0,
+        image: int = 0,
+        dropout: float = 0.0,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        if spatial not in CONV:
+            raise WrongUse(f"spatial is 1, 2 or 3, not {spatial}")
+        if len(attention) != len(multipliers):
+            raise WrongUse(f"attention names {len(attention)} levels, multipliers {len(multipliers)}: give one for each")
+        if min(channels_in, channels_out, base, blocks, len(multipliers), *multipliers) < 1 or base % 2:
+            raise WrongUse("channels, multipliers and blocks are at least 1, and base is even")
+        if context and not any(attention):
+            raise WrongUse("a context is attended to where there is attention: set attention at one level at least")
+        self.spatial, self.channels_in, self.image, self.context = spatial, channels_in, image, context
+        self.checkpointing = checkpointing
+
+        widths = [base * m for m in multipliers]
+        self.embedding = Embedding(4 * base, frequencies=base, classes=classes, vector=vector)
+        self.enter = CONV[spatial](channels_in + image, base, 3, padding=1)
+
+        def stage(inputs: int, outputs: int, attends: bool) -> Stage:
+            return Stage(
+                spatial,
+                inputs,
+                outputs,
+                attention=attends,
+                head_channels=head_channels,
+                context=context,
+                dropout=dropout,
+            )
+
+        self.down = nn.ModuleList()
+        kept, width = [base], base
+        for level, (outputs, attends) in enumerate(zip(widths, attention)):
+            if level > 0:
+                self.down.append(Downsample(spatial, width))
+                kept.append(width)
+            for _ in range(blocks):
+                self.down.append(stage(width, outputs, attends))
+                kept.append(width := outputs)
+
+        self.middle = nn.ModuleList([stage(width, width, any(attention)), stage(width, width, False)])
+
+        self.up = nn.ModuleList()
+        for level, (outputs, attends) in reversed([*enumerate(zip(widths, attention))]):
+            for _ in range(blocks + 1):
+                self.up.append(stage(width + kept.pop(), outputs, attends))
+                width = outputs
+            if level > 0:
+                self.up.append(Upsample(spatial, width))
+
+        self.norm = Norm(width)
+        self.leave = CONV[spatial](width, channels_out, 3, padding=1)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+        # The modulation of every block comes from one product instead of one a block.
+        stages = [m for m in self.modules() if isinstance(m, Stage)]
+        self.shares = [2 * s.block.norm_out.num_channels for s in stages]
+        self.modulation = nn.Linear(4 * base, sum(self.shares))
+
+    def forward(
+        self,
+        z: Float[Tensor, "b c *spatial"],
+        t: Float[Tensor, "_"],
+        *,
+        label: Int64[Tensor, "_"] | None = None,
+        vector: Float[Tensor, "_ _"] | None = None,
+        context: Float[Tensor, "_ _ _"] | None = None,
+        image: Float[Tensor, "_ _ ..."] | None = None,
+    ) -> Float[Tensor, "b out *spatial"]:
+        """The network's output, `(B, channels_out, *spatial)`, in the layout of `z`.
+
+        Raises:
+            WrongUse: a shape is not what the network was built for, or a condition is one it has no place for.
+        """
+        x = join(z, image, spatial=self.spatial, channels=self.channels_in, image_channels=self.image)
+        check_time(z, t)
+        check_condition("context", context, (z.shape[0], None, self.context), self.context > 0)
+        embedding = activate(self.embedding(t, label, vector))
+        shares = iter(self.modulation(embedding).split(self.shares, dim=1))
+
+        layout = torch.channels_last if self.spatial == 2 else torch.contiguous_format
+        x = self.enter(x.contiguous(memory_format=layout))
+        kept = [x]
+        for part in self.down:
+            x = self._run(part, x, next(shares), context) if isinstance(part, Stage) else part(x)
+            kept.append(x)
+        for part in self.middle:
+            x = self._run(part, x, next(shares), context)
+        for part in self.up:
+            if isinstance(part, Stage):
+                x = self._run(part, torch.cat((x, kept.pop()), dim=1), next(shares), context)
+            else:
+                x = part(x, kept[-1].shape[2:])
+        x = self.leave(activate(self.norm(x)))
+        return x if z.is_contiguous(memory_format=layout) else x.contiguous()
+
+    def _run(self, stage: nn.Module, x: Tensor, modulation: Tensor, context: Tensor | None) -> Tensor:
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(stage, x, modulation, context, use_reentrant=False)
+        return stage(x, modulation, context)
