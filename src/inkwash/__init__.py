@@ -1,0 +1,75 @@
+"""The diffusion-model literature, made runnable: read it, train it, sample it, compare it fairly.
+
+    import inkwash
+
+    run = inkwash.train("polyp-ddpm", "polyps/", out="runs/polyp", minutes=10)
+    inkwash.sample("runs/polyp", 16, condition="polyps/masks", out="new/")
+
+The names below are loaded when they are first used, so importing Inkwash is instant.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from inkwash import corruption, data, denoise, errors, evaluation, nets, sampling, systems, training
+    from inkwash.api.catalogue import catalogue, show
+    from inkwash.api.demo import demo
+    from inkwash.api.describe import describe
+    from inkwash.api.doctor import doctor
+    from inkwash.api.evaluate import evaluate
+    from inkwash.api.runs import load
+    from inkwash.api.sample import sample
+    from inkwash.api.train import train
+
+    __version__: str
+
+_FUNCTIONS = {
+    "catalogue": "catalogue",
+    "demo": "demo",
+    "describe": "describe",
+    "doctor": "doctor",
+    "evaluate": "evaluate",
+    "load": "runs",
+    "sample": "sample",
+    "show": "catalogue",
+    "train": "train",
+}
+_FLOORS = ("corruption", "data", "denoise", "errors", "evaluation", "nets", "sampling", "systems", "training")
+
+__all__ = [
+    "catalogue",
+    "corruption",
+    "data",
+    "demo",
+    "denoise",
+    "describe",
+    "doctor",
+    "errors",
+    "evaluate",
+    "evaluation",
+    "load",
+    "nets",
+    "sample",
+    "sampling",
+    "show",
+    "systems",
+    "train",
+    "training",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(f"inkwash.api.{_FUNCTIONS[name]}"), name)
+    if name in _FLOORS:
+        return importlib.import_module(f"inkwash.{name}")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("inkwash")
+    raise AttributeError(f"module 'inkwash' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__, "__version__"])

@@ -1,0 +1,47 @@
+"""From an exception to an exit code and one line."""
+
+import errno
+
+from cyclopts import CycloptsError
+
+from inkwash.errors import Failed, WrongUse
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+
+
+def explain(error: BaseException) -> tuple[int, str]:
+    """The exit code of `error`, and one line that says what happened and what to do."""
+    code, words = _explain(error)
+    return code, " ".join(words.split())
+
+
+def _explain(error: BaseException) -> tuple[int, str]:
+    if isinstance(error, CycloptsError):
+        words = str(error).rstrip(".")
+        return 2, f"{words[0].lower()}{words[1:]}; see {' '.join(['inkwash', *(error.command_chain or ()), '--help'])}"
+    if isinstance(error, WrongUse):
+        return 2, str(error)
+    if isinstance(error, Failed):
+        return 1, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return 130, "interrupted"
+    if _out_of_memory(error):
+        return 1, "out of memory: try a smaller --batch or --size"
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        return 1, f"no space left{_where(error)}: free some and run the same command again"
+    if isinstance(error, OSError) and error.strerror:
+        return 1, f"{error.strerror.lower()}{_where(error)}"
+    return 1, f"{type(error).__name__}: {error}; set INKWASH_DEBUG=1 for the traceback"
+
+
+def _where(error: OSError) -> str:
+    return f": {error.filename}" if error.filename else ""
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    # torch says it on a CPU with a plain RuntimeError; on a GPU with a class of its own, which needs no import to name.
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    )
