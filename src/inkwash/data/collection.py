@@ -1,0 +1,187 @@
+"""A user's data, whatever it lies in: opened, looked at, reported, and read as pictures."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, get_args
+
+from inkwash.data.arrays import Arrays, in_archive
+from inkwash.data.imageset import Fit, ImageSet, Reading, sizes
+from inkwash.data.item import Found
+from inkwash.data.layout import read_layout
+from inkwash.data.listing import is_list, read_lists
+from inkwash.data.picture import SUFFIXES, Unreadable
+from inkwash.data.report import Report, make_report
+from inkwash.data.source import Archive, Folder, Source
+from inkwash.data.spec import DataSpec
+from inkwash.data.survey import Survey, survey
+from inkwash.errors import WrongUse, unknown
+
+_READS = "a folder, a .zip, a .npz or a .csv list"
+
+
+class Collection:
+    """Pictures with what belongs to them. Made by `open_collection`; files are looked at when first needed."""
+
+    def __init__(self, source: Source, found: Found, skip_bad: bool) -> None:
+        self.source, self.found, self.skip_bad = source, found, skip_bad
+        self._survey: Survey | None = None
+
+    def __len__(self) -> int:
+        """How many pictures were found, good or bad."""
+        return len(self.found.items)
+
+    def scan(self) -> Iterator[int]:
+        """Look at every file once; yields how many are done. `report` and `images` do it where it wasn't."""
+        if self._survey is None:
+            for step in survey(self.source, self.found):
+                if isinstance(step, Survey):
+                    self._survey = step
+                else:
+                    yield step
+
+    def report(self) -> Report:
+        """What this is, whether it is sound, what can be trained on it."""
+        return make_report(self.source, self._looked())
+
+    def images(
+        self, split: str, size: int | tuple[int, ...], *, channels: int | None = None, fit: Fit = "squash"
+    ) -> ImageSet:
+        """The pictures of one split at one size.
+
+        Args:
+            split: "train", "val", "test" or "all".
+            size: height and width in pixels, one number for a square.
+            channels: 1 for grey or 3 for colour; by default what most of the pictures are.
+            fit: "squash" changes the aspect ratio where it must, "crop" cuts the edges instead.
+
+        Raises:
+            WrongUse: there are bad files and they are not to be skipped; the split is empty or unknown.
+        """
+        seen = self._looked()
+        where = self.source.path
+        if seen.problems and not self.skip_bad:
+            raise WrongUse(f"{where}: {describe_problems(seen)}; mend or remove them, or leave them out with --skip-bad")
+        if split not in ("train", "val", "test", "all"):
+            raise unknown("split", split, ("train", "val", "test", "all"))
+        if fit not in get_args(Fit):
+            raise unknown("fit", fit, get_args(Fit))
+        wanted = seen.channels if channels is None else channels
+        if wanted != seen.channels and not {wanted, seen.channels} <= {1, 3}:
+            raise WrongUse(f"{where}: its pictures have {seen.channels} channels and can't be read with {wanted}")
+        chosen = [i for i, s in enumerate(seen.splits) if split in (s, "all")]
+        if not chosen:
+            counts = ", ".join(f"{s} {seen.splits.count(s)}" for s in ("train", "val", "test") if s in seen.splits)
+            raise WrongUse(f"{where}: no pictures in split {split!r}: {counts or 'there are no good pictures at all'}")
+        items = [seen.items[i] for i in chosen]
+        spec = DataSpec(
+            channels=wanted,
+            size=sizes(size),
+            classes=seen.classes,
+            mask_classes=seen.table.classes if seen.table else None,
+        )
+        number = {name: k for k, name in enumerate(seen.classes or ())}
+        labels = [number.get(item.label or "", -1) for item in items] if seen.classes else None
+        masks = tuple(str(item.mask) for item in items) if seen.table else None
+        deep = any(image.depth != "uint8" for image in seen.images)
+        reading = Reading(
+            self.source, tuple(item.image for item in items), masks, wanted, sizes(size), fit, seen.ranges, seen.table,
+            "uint16" if deep else "uint8",
+        )  # fmt: skip
+        digests = [seen.images[i].digest for i in chosen]
+        if seen.table:
+            digests += [seen.masks[i].digest for i in chosen]
+        return ImageSet(reading, spec, labels, digests)
+
+    def _looked(self) -> Survey:
+        for _ in self.scan():
+            pass
+        assert self._survey is not None
+        return self._survey
+
+
+def describe_problems(seen: Survey, most: int = 3) -> str:
+    """The first bad files in one line."""
+    first = "; ".join(f"{name} {reason}" for name, reason in seen.problems[:most])
+    rest = len(seen.problems) - most
+    word = "file" if len(seen.problems) == 1 else "files"
+    return f"{len(seen.problems)} bad {word}: {first}" + (f"; and {rest} more" if rest > 0 else "")
+
+
+def open_collection(
+    path: str | Path, *, skip_bad: bool = False, columns: Mapping[str, str] | None = None
+) -> Collection:
+    """Open a folder, a zip, a `.npz` or a CSV list of pictures.
+
+    Args:
+        path: where the data lies.
+        skip_bad: leave out files that can't be used; otherwise they stop `images`.
+        columns: which column of a list (or array of a `.npz`) is the `image`, `mask`, `label`, `split` or
+            `group`, where what is recognised isn't what is meant.
+
+    Raises:
+        WrongUse: the path does not exist, may not be read, is of no known kind, or holds no pictures.
+    """
+    path = Path(path).expanduser()
+    roles = dict(columns or {})
+    source, lists = _source(path)
+    if isinstance(source, Arrays):
+        return Collection(source, source.found(roles), skip_bad)
+    lists = lists or _shallowest([n for n in source.names if is_list(n)])
+    found = read_lists(source, lists, roles)
+    if found is None and path.is_file() and is_list(path.name):
+        raise WrongUse(f"{path}: no column names pictures: a list has a header line and a column `image` of file names")
+    if found is None:
+        packed = [n for n in source.names if n.lower().endswith(".npz")]
+        pictures = [n for n in source.names if PurePosixPath(n).suffix.lower() in SUFFIXES]
+        if not pictures and len(packed) == 1:
+            return _packed(source, packed[0], roles, skip_bad)
+        if roles:
+            raise WrongUse(f"{path}: columns were named, and there is no list of pictures in it")
+        found = read_layout(source.names)
+    if not found.items and not found.problems:
+        raise WrongUse(f"{path}: holds no pictures{_instead(source)}")
+    return Collection(source, found, skip_bad)
+
+
+def _source(path: Path) -> tuple[Source, list[str]]:
+    """The source, and the lists in it that the path names itself."""
+    try:
+        if path.is_dir():
+            return Folder(path), []
+        if not path.exists():
+            raise WrongUse(f"{path}: no such file or folder")
+    except PermissionError as error:
+        raise WrongUse(f"{path}: may not be read (permission denied)") from error
+    suffix = path.suffix.lower()
+    if suffix == ".zip":
+        return Archive(path), []
+    if suffix == ".npz":
+        return Arrays(path), []
+    if is_list(path.name):
+        return Folder(path.parent), [path.name]
+    if suffix in SUFFIXES:
+        raise WrongUse(f"{path}: is a single picture: give the folder that holds it")
+    raise WrongUse(f"{path}: is of no kind that can be read: give {_READS}")
+
+
+def _packed(source: Source, name: str, roles: Mapping[str, str], skip_bad: bool) -> Collection:
+    try:
+        arrays = in_archive(source.path / name, source.read(name))
+    except Unreadable as error:
+        raise WrongUse(f"{source.path}: {name} {error}") from error
+    return Collection(arrays, arrays.found(roles), skip_bad)
+
+
+def _shallowest(names: list[str]) -> list[str]:
+    depth = min((n.count("/") for n in names), default=0)
+    return [n for n in names if n.count("/") == depth]
+
+
+def _instead(source: Source) -> str:
+    """What it holds where it holds no pictures."""
+    kinds: dict[str, Any] = {}
+    for name in source.names:
+        kind = "".join(PurePosixPath(name).suffixes[-2:]).lower() or "no ending"
+        kinds[kind] = kinds.get(kind, 0) + 1
+    most = sorted(kinds, key=lambda k: -kinds[k])[:3]
+    return ": " + ", ".join(f"{kinds[k]} of {k}" for k in most) if most else ": it is empty"

@@ -1,0 +1,41 @@
+"""One item of a collection, and what finding the items has shown."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+# The splits by their usual names; everything else is not a split.
+SPLITS: Mapping[str, str] = {
+    **dict.fromkeys(("train", "training", "tr"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "ts"), "test"),
+}
+
+
+@dataclass(frozen=True)
+class Item:
+    """Names in the source, and what is known of the picture without opening it."""
+
+    image: str
+    mask: str | None = None
+    label: str | None = None
+    split: str | None = None
+    group: str | None = None
+
+
+@dataclass
+class Found:
+    """What a layout made of the names.
+
+    Attributes:
+        items: the pictures, in order of their names or rows.
+        layout: in words.
+        columns: which column (or array) was read as what, where there are columns.
+        problems: (name, reason) of what can't be an item.
+        remarks: choices that the user should know of.
+    """
+
+    items: list[Item]
+    layout: str
+    columns: dict[str, str] = field(default_factory=dict)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)

@@ -1,0 +1,110 @@
+"""Where the files of a collection lie: in a folder or in a zip that is read in place, never unpacked."""
+
+import os
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from inkwash.data.picture import Picture, Unreadable, decode
+from inkwash.errors import WrongUse
+
+# One file of an archive may unpack to this much; a bomb promises kilobytes and delivers gigabytes.
+_LARGEST = 1 << 30
+
+
+class Source(ABC):
+    """A place with named files. Names are relative and use "/"."""
+
+    kind: str
+
+    def __init__(self, path: Path, names: list[str]) -> None:
+        self.path, self.names = path, names
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """The bytes of one file, or `Unreadable`."""
+
+    def picture(self, name: str, *, mask: bool = False) -> Picture:
+        """The decoded picture, or `Unreadable`."""
+        return decode(self.read(name), mask=mask)
+
+
+class Folder(Source):
+    """A folder at any depth; links to folders are followed, hidden files are not seen."""
+
+    kind = "folder"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, sorted(_walk(path)))
+
+    def read(self, name: str) -> bytes:
+        try:
+            return (self.path / name).read_bytes()
+        except PermissionError as error:
+            raise Unreadable("may not be read (no permission)") from error
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise Unreadable("does not exist") from error
+        except OSError as error:
+            raise Unreadable(f"cannot be read ({error.strerror or error})") from error
+
+
+class Archive(Source):
+    """A zip, read in place."""
+
+    kind = "zip"
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except PermissionError as error:
+            raise WrongUse(f"{path}: may not be read (no permission)") from error
+        except (zipfile.BadZipFile, OSError) as error:
+            raise WrongUse(f"{path}: is damaged or no zip archive") from error
+        files = {i.filename: i for i in self._zip.infolist() if not i.is_dir()}
+        super().__init__(path, sorted(n for n in files if not _hidden(PurePosixPath(n))))
+        self._files = files
+
+    def read(self, name: str) -> bytes:
+        info = self._files.get(name)
+        if info is None:
+            raise Unreadable("does not exist")
+        parts = PurePosixPath(name.replace("\\", "/")).parts
+        if ".." in parts or parts[0] == "/" or ":" in parts[0]:
+            raise Unreadable("has a name that leads out of the archive")
+        if info.flag_bits & 1:
+            raise Unreadable("is encrypted")
+        if info.file_size > _LARGEST:
+            raise Unreadable(f"unpacks to {info.file_size / 2**30:.1f} GiB (a zip bomb?)")
+        try:
+            with self._zip.open(info) as file:
+                data = file.read(_LARGEST + 1)
+        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, ValueError) as error:
+            raise Unreadable("is damaged inside the archive") from error
+        except Exception as error:  # zlib.error and its kin share no base class
+            raise Unreadable("is damaged inside the archive") from error
+        if len(data) > _LARGEST:
+            raise Unreadable("unpacks to more than it declares (a zip bomb?)")
+        return data
+
+
+def _hidden(name: PurePosixPath) -> bool:
+    return any((part.startswith(".") and part != "..") or part == "__MACOSX" for part in name.parts)
+
+
+def _walk(top: Path) -> Iterator[str]:
+    def refuse(error: OSError) -> None:
+        raise WrongUse(f"{error.filename}: may not be read ({(error.strerror or 'error').lower()})") from error
+
+    seen = set()
+    for folder, folders, files in os.walk(top, onerror=refuse, followlinks=True):
+        status = os.stat(folder)
+        # A link may lead back to where we came from.
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
+        for file in files:
+            if not file.startswith("."):
+                yield (Path(folder) / file).relative_to(top).as_posix()

@@ -1,0 +1,21 @@
+"""What a data set is made of, as far as a system needs to know to be built for it."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class DataSpec(BaseModel):
+    """The shape of one item of a data set.
+
+    Attributes:
+        channels: 1 for grey, 3 for colour; other numbers where an array holds other channels.
+        size: the spatial size, `(H, W)`.
+        classes: names of the image classes, `label` counts them from 0; None where images have no label.
+        mask_classes: number of mask classes, the background (class 0) among them; None where there is no mask.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    channels: int
+    size: tuple[int, ...]
+    classes: tuple[str, ...] | None = None
+    mask_classes: int | None = None

@@ -1,0 +1,197 @@
+"""Looking at every file of a collection once: what it holds, and whether it can be used."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from inkwash.data import cache
+from inkwash.data.item import Found, Item
+from inkwash.data.mask import MaskTable, codes, count
+from inkwash.data.picture import Picture, Unreadable
+from inkwash.data.pool import spread
+from inkwash.data.source import Source
+from inkwash.data.split import assign
+
+
+class Facts(BaseModel):
+    """What one file holds.
+
+    Attributes:
+        size: `(H, W)`.
+        mode: as stored, in Pillow's words.
+        depth: the number type of the pixels; `low` and `high` are the range that they use.
+        codes: of a mask: how many pixels have each code.
+        problem: why the file can't be used; the rest is then empty.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    digest: str
+    size: tuple[int, int] = (0, 0)
+    mode: str = ""
+    pages: int = 1
+    channels: int = 0
+    grey: bool = False
+    depth: str = ""
+    low: float = 0.0
+    high: float = 0.0
+    codes: dict[int, int] = {}
+    problem: str | None = None
+
+
+class Survey:
+    """All items of a collection that can be used, and how they are to be read: decided once, for all together.
+
+    Attributes:
+        items: the items without a problem, `images` and `masks` their facts.
+        splits: the split of each, by the rule `split_rule`.
+        problems: (name, reason) of the rest.
+    """
+
+    def __init__(self, found: Found, images: list[Facts], masks: list[Facts | None]) -> None:
+        self.found = found
+        self.problems = list(found.problems)
+        kept: list[tuple[Item, Facts, Facts | None]] = []
+        for item, image, mask in zip(found.items, images, masks, strict=True):
+            problem = _problem(item, image, mask)
+            if problem:
+                self.problems.append(problem)
+            else:
+                kept.append((item, image, mask))
+        self.items = [item for item, _, _ in kept]
+        self.images = [image for _, image, _ in kept]
+        self.masks = [mask for _, _, mask in kept if mask]
+        self.splits, self.split_rule = assign(self.items, [image.digest for image in self.images])
+
+    @cached_property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the image classes, numbers in order of size; None where there are fewer than two."""
+        words = {item.label for item in self.items if item.label is not None}
+        if len(words) < 2:
+            return None
+        return tuple(sorted(words, key=lambda w: (0, int(w), w) if w.lstrip("-").isdecimal() else (1, 0, w)))
+
+    @cached_property
+    def channels(self) -> int:
+        """1 where at least half of the pictures are grey, 3 otherwise; what an array says where it holds others."""
+        odd = Counter(image.channels for image in self.images if image.channels not in (1, 3))
+        if odd:
+            return odd.most_common(1)[0][0]
+        return 1 if 2 * sum(image.grey for image in self.images) >= len(self.images) else 3
+
+    @cached_property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """What becomes black and white, for each number type, over all pictures of every split.
+
+        8-bit pictures use the whole of 0..255. Of wider integers 0..maximum (scanners fill 12 of 16 bits), of
+        floats 0..1 if they lie in it; minimum..maximum where there are negative numbers.
+        """
+        found = {}
+        for depth in {image.depth for image in self.images}:
+            low = min(image.low for image in self.images if image.depth == depth)
+            high = max(image.high for image in self.images if image.depth == depth)
+            if depth == "uint8":
+                low, high = 0.0, 255.0
+            elif low >= 0:
+                low, high = 0.0, 1.0 if depth == "float32" and high <= 1 else high
+            found[depth] = (low, high if high > low else low + 1)
+        return found
+
+    @cached_property
+    def mask_counts(self) -> dict[int, int]:
+        """How many pixels of all masks have each code."""
+        total: Counter[int] = Counter()
+        for mask in self.masks:
+            total.update(mask.codes)
+        return dict(total)
+
+    @cached_property
+    def table(self) -> MaskTable | None:
+        """From the codes of the masks to classes; None where there are no masks."""
+        return MaskTable.of(self.mask_counts) if self.masks else None
+
+
+def survey(source: Source, found: Found) -> Iterator[int | Survey]:
+    """Look at every file; yields how many are done and at last the `Survey`.
+
+    What was seen is kept in the cache by content, so another run only reads the bytes again.
+    """
+    kept = _kept(source.path)
+    jobs = [(i.image, False) for i in found.items] + [(i.mask, True) for i in found.items if i.mask]
+    seen: dict[tuple[str, bool], Facts] = {}
+
+    def look(index: int) -> None:
+        name, mask = jobs[index]
+        seen[name, mask] = _look(source, name, mask, kept)
+
+    yield from spread(look, range(len(jobs)))
+    _keep(source.path, seen)
+    masks = [seen[i.mask, True] if i.mask else None for i in found.items]
+    yield Survey(found, [seen[i.image, False] for i in found.items], masks)
+
+
+def _look(source: Source, name: str, mask: bool, kept: dict[str, Facts]) -> Facts:
+    try:
+        digest = hashlib.blake2b(source.read(name), digest_size=16).hexdigest()
+    except Unreadable as error:
+        return Facts(digest="", problem=str(error))
+    known = kept.get(f"{digest} {mask}")
+    if known:
+        return known
+    try:
+        picture = source.picture(name, mask=mask)
+        return _facts(digest, picture, count(codes(picture)) if mask else {})
+    except Unreadable as error:
+        return Facts(digest=digest, problem=str(error))
+
+
+def _facts(digest: str, picture: Picture, counts: dict[int, int]) -> Facts:
+    pixels = picture.pixels
+    return Facts(
+        digest=digest, size=picture.size, mode=picture.mode, pages=picture.pages, channels=pixels.shape[2],
+        grey=picture.grey, depth=str(pixels.dtype), low=float(pixels.min()), high=float(pixels.max()), codes=counts,
+    )  # fmt: skip
+
+
+def _problem(item: Item, image: Facts, mask: Facts | None) -> tuple[str, str] | None:
+    if image.problem:
+        return item.image, image.problem
+    if mask and mask.problem:
+        return str(item.mask), mask.problem
+    if mask and mask.size != image.size:
+        (h, w), (x, y) = mask.size, image.size
+        return str(item.mask), f"is {h} x {w} and its picture {item.image} is {x} x {y}"
+    return None
+
+
+def _file(path: Path) -> Path:
+    key = hashlib.blake2b(str(path.resolve()).encode(), digest_size=16).hexdigest()
+    return cache.home() / "surveys" / f"{key}-{cache.VERSION}.json"
+
+
+def _kept(path: Path) -> dict[str, Facts]:
+    try:
+        stored = json.loads(_file(path).read_bytes())
+        return {key: Facts.model_validate(value) for key, value in stored.items()}
+    except (OSError, ValueError, AttributeError, ValidationError):
+        return {}
+
+
+def _keep(path: Path, seen: dict[tuple[str, bool], Facts]) -> None:
+    stored = {f"{f.digest} {mask}": f.model_dump(exclude_defaults=True) for (_, mask), f in seen.items() if f.digest}
+    file = _file(path)
+    # A cache that can't be written costs time in the next run and nothing else.
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as draft:
+            json.dump(stored, draft)
+        os.replace(draft.name, file)
+    except OSError:
+        return
