@@ -1,0 +1,8 @@
+"""Training: the loop, the averages of the weights, checkpoints, and the run folder."""
+
+from inkwash.training.loop import Progress, fit
+from inkwash.training.options import TrainOptions
+from inkwash.training.run import Run
+from inkwash.training.snapshots import reconstruct
+
+__all__ = ["Progress", "Run", "TrainOptions", "fit", "reconstruct"]

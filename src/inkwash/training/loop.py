@@ -1,0 +1,404 @@
+"""The training loop."""
+
+import itertools
+import math
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast, runtime_checkable
+
+import torch
+from accelerate import Accelerator
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from inkwash.corruption.noise import Noise
+from inkwash.data.spec import DataSpec
+from inkwash.denoise.base import Denoiser
+from inkwash.errors import Failed, WrongUse
+from inkwash.training import checkpoint
+from inkwash.training.checkpoint import Checkpoint
+from inkwash.training.ema import Averages
+from inkwash.training.options import TrainOptions, bf16, cadence
+from inkwash.training.order import Order
+from inkwash.training.run import Run
+from inkwash.training.schedule import Budget, learning_rate
+from inkwash.training.snapshots import Snapshots
+from inkwash.training.tensorboard import writer
+
+Batch = dict[str, Tensor]
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """What the loop asks of a system, which is an `nn.Module` besides."""
+
+    def loss(self, batch: Batch, *, noise: Noise) -> dict[str, Float[Tensor, "b"]]:
+        """The terms of the loss of each item; the one called `loss` is minimised."""
+
+
+@runtime_checkable
+class Images(Protocol):
+    """What the loop asks of the data."""
+
+    spec: DataSpec
+    fingerprint: str
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Int[Tensor, "b"]) -> Batch:
+        """These images, with what belongs to them. Called from several threads where there are several workers."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training is, after `step` steps.
+
+    Attributes:
+        steps: how many there will be; None where only the time is limited.
+        seconds, seconds_left: of the clock, resumed trainings included; None while the pace is unknown.
+        items: images seen.
+        losses: the means since the rows of the log before, and `gradient`, the norm before clipping.
+        rate: steps a second.
+        preview_due: the system holds the averaged weights, in evaluation mode, until the next step is asked for.
+        finished: this is the last step: the run is saved, and the system keeps the averaged weights.
+    """
+
+    step: int
+    steps: int | None
+    seconds: float
+    seconds_left: float | None
+    items: int
+    losses: dict[str, float] = field(default_factory=dict)
+    rate: float | None = None
+    learning_rate: float = 0.0
+    preview_due: bool = False
+    finished: bool = False
+
+
+def fit(
+    system: Trainable, images: Images, run: Run, options: TrainOptions, *, resume: bool = False
+) -> Iterator[Progress]:
+    """Train `system` on `images`, one `Progress` a step.
+
+    Item `n` of the training is one image, one augmentation, one time and one noise, all keyed by `n`; step `k` takes
+    items `k batch` to `(k + 1) batch - 1`. So several processes (`torchrun`, `accelerate launch`) and accumulation
+    follow the same path as one process, up to the order of summation, and a resumed training follows it bit for bit
+    (on a processor; a GPU's own kernels may add up in another order each time). Only drop-out inside a network draws
+    from torch's generator, which is set from the item at each pass.
+
+    Nothing waits for the device but the reading of the losses, every `log_every` steps.
+
+    Args:
+        resume: go on from the newest checkpoint of `run`; from the start where it was stopped before its first.
+
+    Raises:
+        WrongUse: the options do not fit the hardware, the processes, or the checkpoint.
+        Failed: the loss is not finite, the disk is full, or SIGINT or SIGTERM asked to stop. The last good checkpoint
+            is kept, and written before stopping where that is possible.
+    """
+    if len(images) == 0:
+        raise WrongUse("there are no images to train on")
+    training = _Training(system, images, run, options)
+    with interruptions() as stopped:
+        yield from training.go(resume, stopped)
+
+
+@contextmanager
+def interruptions() -> Iterator[list[str]]:
+    """A list that takes the name of the first SIGINT or SIGTERM; the second has its usual effect.
+
+    Outside the main thread, where signals cannot be caught, it stays empty.
+    """
+    names: list[str] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield names
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, frame: Any) -> None:
+        names.append(signal.Signals(number).name)
+        restore()
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield names
+    finally:
+        restore()
+
+
+def ahead(prepare: Callable[[int], Any], first: int, workers: int) -> Iterator[Any]:
+    """`prepare(first)`, `prepare(first + 1)`, ... without end, the next ones in the making in `workers` threads."""
+    if workers == 0:
+        yield from map(prepare, itertools.count(first))
+        return
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="batch")
+    try:
+        waiting: deque[Future[Any]] = deque(pool.submit(prepare, n) for n in range(first, first + workers))
+        for n in itertools.count(first + workers):
+            waiting.append(pool.submit(prepare, n))
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _Objective(nn.Module):
+    """The loss as a forward pass, which is what distributed training wraps."""
+
+    def __init__(self, system: Trainable) -> None:
+        super().__init__()
+        self.system = cast(nn.Module, system)
+
+    def forward(self, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+        return cast(Trainable, self.system).loss(batch, noise=noise)
+
+
+def _torch_seed(noise: Noise) -> int:
+    """For torch's own generator, keyed by the first item."""
+    return int(noise[:1].uniform((), "torch", dtype=torch.float64).item() * 2**53)
+
+
+class _Due:
+    """Whether it is time again, as an `Every` says."""
+
+    def __init__(self, every: str | None, seconds: float) -> None:
+        self.steps, self.seconds = (None, math.inf) if every is None else cadence(every)
+        self.last = seconds
+
+    def at(self, step: int) -> bool:
+        return self.steps is not None and step % self.steps == 0
+
+    def __call__(self, step: int, seconds: float) -> bool:
+        if seconds - self.last >= self.seconds:
+            self.last = seconds
+            return True
+        return self.at(step)
+
+
+class _Training:
+    def __init__(self, system: Trainable, images: Images, run: Run, options: TrainOptions) -> None:
+        self.images, self.run, self.options = images, run, options
+        self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
+        self.device, processes = self.accelerator.device, self.accelerator.num_processes
+        self.main = self.accelerator.is_main_process
+        if options.batch % (processes * options.accumulation):
+            raise WrongUse(
+                f"batch = {options.batch} does not divide into {processes} processes"
+                f" with {options.accumulation} accumulated parts each"
+            )
+        self.part = options.batch // (processes * options.accumulation)
+        self.bf16 = bf16(options.precision, self.device)
+        # Channels last is what convolutions are fastest in, on processors and GPUs alike.
+        self.format = {4: torch.channels_last, 5: torch.channels_last_3d}.get(len(images.spec.size) + 2)
+        objective = _Objective(system)
+        self.system = objective.system.to(self.device)
+        for parameter in self.system.parameters():
+            parameter.data = self._laid_out(parameter.data)
+        if options.compile:
+            for module in self.system.modules():
+                if isinstance(module, Denoiser):
+                    for network in module.children():
+                        network.compile()
+        self.objective = self.accelerator.prepare_model(objective)
+        self.parameters = [p for p in self.system.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, options.learning_rate, options.betas, weight_decay=options.weight_decay, fused=True
+        )
+        self.averages = Averages(self.system, options.ema)
+        self.order = Order(len(images), options.seed)
+        self.terms: list[str] = []
+        self.window: list[Tensor] = []
+
+    def _laid_out(self, tensor: Tensor) -> Tensor:
+        if self.format is None or tensor.ndim != len(self.images.spec.size) + 2:
+            return tensor
+        return tensor.contiguous(memory_format=self.format)
+
+    def _prepare(self, part: int) -> tuple[Batch, Noise]:
+        """The batch of this process for one pass, on the device."""
+        step, within = divmod(part, self.options.accumulation)
+        place = self.accelerator.process_index * self.options.accumulation + within
+        first = step * self.options.batch + place * self.part
+        items = torch.arange(first, first + self.part)
+        noise = Noise(self.options.seed, items)
+        batch = self.images.batch(self.order(items))
+        if self.device.type == "cuda":
+            batch = {name: value.pin_memory().to(self.device, non_blocking=True) for name, value in batch.items()}
+        return {name: self._laid_out(value) for name, value in batch.items()}, noise
+
+    def _step(self, step: int, rate: float, batches: Iterator[tuple[Batch, Noise]]) -> None:
+        """From `step` steps to one more."""
+        options, processes = self.options, self.accelerator.num_processes
+        self.optimizer.zero_grad(set_to_none=True)
+        sums: Tensor | float = 0.0
+        for within in range(options.accumulation):
+            batch, noise = next(batches)
+            last = within == options.accumulation - 1
+            devices = [self.device] if self.device.type == "cuda" else []
+            with nullcontext() if last else self.accelerator.no_sync(self.objective):
+                with torch.random.fork_rng(devices), torch.autocast(self.device.type, torch.bfloat16, self.bf16):
+                    torch.manual_seed(_torch_seed(noise))
+                    terms = self.objective(batch, noise)
+                # Distributed training takes the mean over the processes.
+                self.accelerator.backward(terms["loss"].sum() * (processes / options.batch))
+            self.terms = list(terms)
+            sums = sums + torch.stack([terms[name].detach().sum().float() for name in self.terms])
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients, foreach=True)
+        if options.clip is not None:
+            nn.utils.clip_grads_with_norm_(self.parameters, options.clip, norm, foreach=True)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.averages.update(step + 1)
+        self.window.append(torch.cat([cast(Tensor, sums) / options.batch, norm.float()[None] / processes]))
+
+    def _read(self, seconds: float, stop: bool) -> tuple[list[list[float]], float, bool]:
+        """The rows of the window, the time and the wish to stop, the same for every process. Waits for the device."""
+        rows = torch.stack(self.window).double()
+        said = torch.tensor([seconds if self.main else 0.0, float(stop)], dtype=torch.float64, device=self.device)
+        agreed = cast(Tensor, self.accelerator.reduce(torch.cat([rows.flatten(), said]), "sum")).cpu()
+        self.window.clear()
+        return agreed[:-2].reshape(rows.shape).tolist(), float(agreed[-2]), bool(agreed[-1] > 0)
+
+    def go(self, resume: bool, stopped: list[str]) -> Iterator[Progress]:
+        options, run = self.options, self.run
+        step, before = self._restore() if resume else (0, 0.0)
+        start = time.monotonic() - before
+        budget = Budget(options, step, before)
+        saving, previewing = _Due(options.checkpoint_every, before), _Due(options.preview_every, before)
+        snapshots = Snapshots(run.snapshots, options, budget.fraction(step))
+        board = writer(run.path / "tensorboard", step) if options.tensorboard and self.main else None
+        losses: dict[str, float] = {}
+        rate = 0.0
+        if step == 0:
+            self._save(0, 0.0)
+        batches = ahead(self._prepare, step * options.accumulation, options.workers)
+        self.system.train()
+        try:
+            while not budget.over(step):
+                rate = learning_rate(options, step, budget.fraction(step))
+                self._step(step, rate, batches)
+                step += 1
+                alone = self.accelerator.num_processes == 1
+                ended = step == options.steps or step % options.log_every == 0 or budget.look(step)
+                preview = False
+                if ended or saving.at(step) or previewing.at(step) or snapshots.at(step) or (alone and stopped):
+                    rows, seconds, stop = self._read(time.monotonic() - start, bool(stopped))
+                    self._check(rows, step)
+                    budget.read(step, seconds)
+                    losses = dict(zip([*self.terms, "gradient"], (sum(c) / len(c) for c in zip(*rows)), strict=True))
+                    if self.main:
+                        run.log({"step": step, "items": step * options.batch, "seconds": round(seconds, 3),
+                                 "learning_rate": rate, **losses})
+                        if board:
+                            for name, value in {**losses, "learning_rate": rate}.items():
+                                board.add_scalar(name, value, step)
+                        snapshots.keep(self.averages, step, budget.fraction(step))
+                    over = budget.over(step)
+                    if saving(step, seconds) or over or stop:
+                        self._save(step, seconds)
+                    if over:
+                        break
+                    if stop:
+                        name = stopped[0] if stopped else "another process"
+                        raise Failed(f"stopped by {name} after step {step}; {run.path} is saved, --resume continues it")
+                    preview = previewing(step, seconds)
+                progress = self._progress(budget, step, losses, rate, preview)
+                if preview:
+                    with self._shown():
+                        yield progress
+                else:
+                    yield progress
+        finally:
+            batches.close()  # type: ignore[attr-defined]
+            if board:
+                board.close()
+        if options.ema:
+            self.averages.apply(options.ema[0])
+        self.system.eval()
+        yield self._progress(budget, step, losses, rate, True, finished=True)
+
+    def _progress(
+        self, budget: Budget, step: int, losses: dict[str, float], rate: float, preview: bool, *, finished: bool = False
+    ) -> Progress:
+        return Progress(
+            step=step,
+            steps=self.options.steps,
+            seconds=budget.reckoned(step),
+            seconds_left=0.0 if finished else budget.left(step),
+            items=step * self.options.batch,
+            losses=losses,
+            rate=1 / budget.pace if budget.pace else None,
+            learning_rate=rate,
+            preview_due=preview,
+            finished=finished,
+        )
+
+    @contextmanager
+    def _shown(self) -> Iterator[None]:
+        """The system as it will be used: averaged, in evaluation mode."""
+        self.system.eval()
+        with self.averages.applied(self.options.ema[0]) if self.options.ema else nullcontext():
+            yield
+        self.system.train()
+
+    def _check(self, rows: list[list[float]], step: int) -> None:
+        """Raises `Failed` at the first loss or gradient that is not finite."""
+        for index, row in enumerate(rows):
+            for name, value in zip([*self.terms, "gradient"], row, strict=True):
+                if not math.isfinite(value):
+                    kept = checkpoint.steps(self.run.checkpoints)
+                    raise Failed(
+                        f"the {name} is {value} at step {step - len(rows) + index + 1}: try a lower learning_rate than "
+                        f"{self.options.learning_rate:g}, a longer warmup, or precision=fp32; the checkpoint of step "
+                        f"{kept[-1] if kept else 0} is kept in {self.run.checkpoints}"
+                    )
+
+    def _save(self, step: int, seconds: float) -> None:
+        """A checkpoint, and the model as it is now."""
+        if self.main:
+            tensors = {f"model/{name}": tensor for name, tensor in self.system.state_dict().items()}
+            tensors |= {f"ema/{name}": tensor for name, tensor in self.averages.tensors().items()}
+            tensors |= {f"optimizer/{name}": t for name, t in checkpoint.optimizer_tensors(self.optimizer).items()}
+            facts = {"seconds": seconds, **self._identity()}
+            checkpoint.save(self.run.checkpoints, Checkpoint(step, tensors, facts))
+            ema = self.options.ema
+            self.run.save_weights(self.averages.state(ema[0]) if ema else self.system.state_dict())
+        self.accelerator.wait_for_everyone()
+
+    def _identity(self) -> dict[str, Any]:
+        """What must not change when a training goes on, since items are counted in it."""
+        return {"seed": self.options.seed, "batch": self.options.batch, "data": self.images.fingerprint}
+
+    def _restore(self) -> tuple[int, float]:
+        """The step and the seconds of the newest checkpoint, and all the state with it."""
+        with self.accelerator.main_process_first():
+            found = checkpoint.load(self.run.checkpoints)
+        if found is None and self.run.weights.exists():
+            raise WrongUse(f"{self.run.checkpoints} holds no checkpoint: this run cannot be continued, train a new one")
+        if self.main:
+            self.run.rewind(found.step if found else 0)
+            self.run.renew(self.options)
+        if found is None:
+            return 0, 0.0
+        for name, value in self._identity().items():
+            if found.facts[name] != value:
+                raise WrongUse(
+                    f"{self.run.path} was trained with {name} = {found.facts[name]!r} and can only go on with that, "
+                    f"not with {value!r}"
+                )
+        self.system.load_state_dict(found.part("model"))
+        self.averages.load(found.part("ema"))
+        checkpoint.load_optimizer(self.optimizer, found.part("optimizer"))
+        return found.step, float(found.facts["seconds"])
