@@ -1,0 +1,39 @@
+"""`inkwash.describe`: what a folder of data is, whether it is sound, what can be trained on it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from inkwash.api.progress import Progress
+from inkwash.data import Collection, Report, bundled, open_collection
+from inkwash.errors import unknown
+
+
+def find(path: str | Path, *, skip_bad: bool = False) -> Collection:
+    """Open a user's data, or `bundled:NAME` for the pictures that come with Inkwash."""
+    text = str(path)
+    if text.startswith("bundled:"):
+        path = bundled(text.removeprefix("bundled:"))
+    return open_collection(path, skip_bad=skip_bad)
+
+
+def describing(path: str | Path, *, skip_bad: bool = False) -> Iterator[Progress]:
+    """`describe`, saying where it is; the last report carries the result."""
+    collection = find(path, skip_bad=skip_bad)
+    for done in collection.scan():
+        yield Progress("looking", done, len(collection))
+    yield Progress("looking", len(collection), len(collection), result=collection.report())
+
+
+def describe(path: str | Path, *, skip_bad: bool = False) -> Report:
+    """What is this folder, zip, `.npz` or CSV list, is it sound, what can be trained on it?
+
+    Args:
+        path: the data, or `bundled:retina`.
+        skip_bad: accepted for symmetry with `train`; bad files are reported either way.
+
+    Raises:
+        WrongUse: there is nothing there that could be read.
+    """
+    *_, last = describing(path, skip_bad=skip_bad)
+    report: Report = last.result
+    return report

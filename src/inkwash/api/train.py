@@ -1,0 +1,184 @@
+"""`inkwash.train`: from a folder of images to a run folder."""
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from pydantic import BaseModel
+
+from inkwash import systems
+from inkwash.api import conditions, written
+from inkwash.api.describe import find
+from inkwash.api.progress import Progress
+from inkwash.api.runs import build
+from inkwash.data import Collection, ImageSet
+from inkwash.data.augment import Augment
+from inkwash.errors import WrongUse, unknown
+from inkwash.evaluation import pictures
+from inkwash.systems.base import Generator, System
+from inkwash.training import Run, TrainOptions, fit
+from inkwash.training.options import parse
+
+PREVIEWS = 8
+
+
+def training(
+    system: str,
+    path: str | Path,
+    *,
+    out: str | Path,
+    steps: int | None = None,
+    minutes: float | None = None,
+    size: int = 64,
+    batch: int = 16,
+    seed: int = 0,
+    config: str | Path | None = None,
+    set: Mapping[str, Any] | Sequence[str] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    skip_bad: bool = False,
+) -> Iterator[Progress]:
+    """`train`, saying where it is; the last report carries the `Run`."""
+    kind = systems.get(system)
+    given = {**_file(config), **_pairs(set)}
+    for key in given:
+        if not any(key in part.model_fields for part in (kind.Config, TrainOptions, Augment)):
+            known = [name for part in (kind.Config, TrainOptions, Augment) for name in part.model_fields]
+            raise unknown("option", key, known)
+    flags = {"steps": steps, "minutes": minutes, "batch": batch, "seed": seed}
+    wanted = {**kind.training_defaults, **{k: v for k, v in flags.items() if v is not None}, **_of(TrainOptions, given)}
+    augment = parse(Augment, _of(Augment, {**kind.training_defaults, **given}))
+
+    if resume:
+        run = Run.resume(out)
+        if run.system != system:
+            raise WrongUse(f"{out} is a run of {run.system}, not of {system}")
+        wanted = {**run.options.model_dump(), **{k: v for k, v in (("steps", steps), ("minutes", minutes)) if v is not None}}
+        size = run.spec.size[0]
+        augment = parse(Augment, run.manifest.data["augment"])
+    options = parse(TrainOptions, {k: v for k, v in wanted.items() if k in TrainOptions.model_fields})
+
+    collection = find(path, skip_bad=skip_bad)
+    yield from _looking(collection)
+    images = collection.images("train", size, channels=run.spec.channels if resume else None)
+    yield from _reading(images)
+    torch.manual_seed(options.seed)
+    if resume:
+        model = build(run)
+    else:
+        moments = {k: v for k, v in _moments(images).items() if k in kind.Config.model_fields}
+        made = parse(kind.Config, {**moments, **_of(kind.Config, given)})
+        model = kind(made, images.spec)
+        data = {"path": str(path), "fingerprint": images.fingerprint, "pictures": len(images), "augment": augment.model_dump()}
+        run = Run.create(
+            out, system=system, config=made, spec=images.spec, data=data, options=options, overwrite=overwrite
+        )
+
+    last = None
+    for last in fit(model, images, run, options, resume=resume, augment=augment):
+        if last.preview_due and isinstance(model, Generator):
+            _preview(model, collection, images, run.samples / f"step-{last.step:07d}.png")
+        yield Progress(
+            "training",
+            last.step,
+            last.steps,
+            note=f"loss {last.losses['loss']:.4f}" if "loss" in last.losses else "",
+            rate=last.rate,
+            seconds_left=last.seconds_left,
+        )
+    assert last is not None
+    command = ["inkwash", "train", system, str(path), "--out", str(out), "--size", str(size), "--batch", str(options.batch)]
+    command += ["--steps", str(options.steps)] if options.steps else ["--minutes", f"{options.minutes:g}"]
+    command += ["--seed", str(options.seed), *[part for k, v in given.items() for part in ("--set", f"{k}={_plain(v)}")]]
+    written.after_training(run, model, collection, last, shlex.join(command))
+    yield Progress("training", last.step, last.step, result=run)
+
+
+def train(system: str, path: str | Path, *, out: str | Path, **options: Any) -> Run:
+    """Train a system on images and write a run folder.
+
+    Args:
+        system: its name; `inkwash.systems.names()` lists them.
+        path: a folder, zip, `.npz` or CSV list of images, or `bundled:retina`.
+        out: the run folder; it must not exist, unless `resume` or `overwrite` is said.
+        **options: `steps` or `minutes`; `size` of the images in pixels (64); `batch` (16); `seed` (0); `config`, a YAML
+            file of options; `set`, options as a mapping or as "key=value"; `resume` to go on with a stopped run;
+            `overwrite`; `skip_bad` to leave out files that can't be used.
+
+    Raises:
+        WrongUse: something handed in can't be used; nothing was written.
+        Failed: the training could not go on; the run folder holds the last good checkpoint.
+    """
+    *_, last = training(system, path, out=out, **options)
+    run: Run = last.result
+    return run
+
+
+def _looking(collection: Collection) -> Iterator[Progress]:
+    for done in collection.scan():
+        yield Progress("looking", done, len(collection))
+
+
+def _reading(images: ImageSet) -> Iterator[Progress]:
+    for done in images.prepare():
+        yield Progress("reading", done, len(images))
+
+
+def _file(path: str | Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WrongUse(f"{path} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise WrongUse(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(content, dict):
+        raise WrongUse(f"{path} holds no options: it is a YAML file of lines like 'base: 64'")
+    return {str(key): value for key, value in content.items()}
+
+
+def _pairs(pairs: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
+    if isinstance(pairs, Mapping):
+        return dict(pairs)
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise WrongUse(f"--set takes key=value, not {pair!r}")
+        found[key.strip()] = yaml.safe_load(value) if "," not in value or "[" in value else value
+    return found
+
+
+def _of(part: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key in part.model_fields}
+
+
+def _plain(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _moments(images: ImageSet, most: int = 512) -> dict[str, float]:
+    """Mean and standard deviation of the pixels, from at most this many pictures."""
+    some = torch.linspace(0, len(images) - 1, min(most, len(images))).round().long()
+    pixels = images.batch(some)["image"].double()
+    return {"data_mean": round(pixels.mean().item(), 6), "data_std": round(max(pixels.std().item(), 1e-3), 6)}
+
+
+def _preview(model: Generator, collection: Collection, images: ImageSet, path: Path) -> None:
+    indices = torch.arange(min(PREVIEWS, len(images)))
+    told = conditions.of_images(model, images, indices)
+    drawn = model.generate(PREVIEWS, condition=told, seed=0)
+    pictures.save(pictures.grid(drawn), path)
+
+
+def held_out(collection: Collection, system: System) -> tuple[str, ImageSet]:
+    """The split that was kept from training, and its pictures: test if there is one, else validation."""
+    splits = collection.report().splits
+    for split in ("test", "val"):
+        if split in splits:
+            return split, collection.images(split, system.spec.size, channels=system.spec.channels)
+    raise WrongUse(f"{collection.source.path}: no held-out pictures to measure against: all are in split 'train'")

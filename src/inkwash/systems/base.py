@@ -1,0 +1,153 @@
+"""What a system is: one paper, made of a corruption, a denoiser and a way to use them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from inkwash.corruption.noise import Noise
+from inkwash.data.spec import DataSpec
+from inkwash.denoise.gaussian import GaussianDenoiser
+from inkwash.errors import WrongUse
+from inkwash.sampling.guidance.cfg import cfg
+from inkwash.sampling.guidance.threshold import clip
+from inkwash.sampling.loop import Step, walk
+from inkwash.systems import recipes
+
+
+class SystemConfig(BaseModel):
+    """The options of a system; flags, YAML files and forms are made from it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class System(nn.Module, ABC):
+    """One paper.
+
+    Attributes:
+        name: what it is called on the command line.
+        title: one line for lists.
+        reads: the key of its paper in the reading list.
+        paper: how the paper is cited.
+        task: what it does: "generation", "synthesis", "segmentation", ...
+        Config: its options.
+        training_defaults: options of the training that suit it, where they aren't the general ones.
+        config, spec: the options and the data it was made for.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    reads: ClassVar[str]
+    paper: ClassVar[str]
+    task: ClassVar[str]
+    Config: ClassVar[type[SystemConfig]]
+    training_defaults: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, config: SystemConfig, spec: DataSpec) -> None:
+        super().__init__()
+        self.check(spec)
+        self.config, self.spec = config, spec
+
+    @classmethod
+    def check(cls, spec: DataSpec) -> None:
+        """Raises `WrongUse` where the data lacks what the system needs."""
+
+    @abstractmethod
+    def loss(self, batch: dict[str, Tensor], *, noise: Noise) -> dict[str, Float[Tensor, "b"]]:
+        """The terms of the training loss for each item, the one called `loss` being minimised.
+
+        Args:
+            batch: as an `ImageSet` gives it: `image` in [-1, 1], and `mask`, `label` where the data has them.
+            noise: the randomness of these items.
+        """
+
+
+class GeneratorConfig(SystemConfig):
+    """What every image generator can be told."""
+
+    sampler: str
+    sampling_steps: int
+    guidance: float
+    drop_condition: float
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Where a generation is: items `first` to `first + count - 1` of `total` took `step`."""
+
+    first: int
+    count: int
+    total: int
+    step: Step
+
+    @property
+    def finished(self) -> bool:
+        """Whether `step.z` holds the finished pictures of these items."""
+        return self.step.index == self.step.total - 1
+
+
+class Generator(System):
+    """A system that makes images, `(n, C, *size)` in [-1, 1].
+
+    Picture `i` depends on the seed, `i` and its condition alone: not on `batch`, nor on `n`.
+    """
+
+    denoiser: GaussianDenoiser
+    config: GeneratorConfig
+
+    @abstractmethod
+    def condition(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the denoiser is told about these items; the keys of `batch` as an `ImageSet` gives them."""
+
+    def loss(self, batch: dict[str, Tensor], *, noise: Noise) -> dict[str, Float[Tensor, "b"]]:
+        return {"loss": self.denoiser.loss(batch["image"], noise=noise, **self.condition(batch))}
+
+    def draw(
+        self,
+        n: int,
+        *,
+        condition: dict[str, Tensor] | None = None,
+        steps: int | None = None,
+        sampler: str | None = None,
+        guidance: float | None = None,
+        seed: int = 0,
+        first: int = 0,
+        batch: int = 16,
+    ) -> Iterator[Draw]:
+        """Generate items `first` to `first + n - 1`, one step of one batch at a time.
+
+        Args:
+            condition: `mask`, `label`: one row an item, taken in turn where there are fewer than `n`.
+            steps: evaluations of the network an image; the system's own number when None.
+            sampler: a solver, or `solver@grid`; the system's own when None.
+            guidance: weight of classifier-free guidance; 1 is the plain conditional model.
+        """
+        if n < 1 or batch < 1:
+            raise WrongUse(f"the number of images and the batch are at least 1, not n={n}, batch={batch}")
+        solver, grid = recipes.sampler(
+            sampler or self.config.sampler, self.denoiser.corruption, self.config.sampling_steps if steps is None else steps
+        )
+        weight = self.config.guidance if guidance is None else guidance
+        if weight != 1.0 and self.config.drop_condition == 0.0:
+            raise WrongUse(
+                f"guidance {weight} needs a model that was trained without its condition part of the time: "
+                "train with --set drop_condition=0.1, or leave guidance at 1"
+            )
+        denoiser = clip(-1.0, 1.0)(cfg(weight)(self.denoiser) if weight != 1.0 else self.denoiser)
+        device = next(self.parameters()).device
+        for start in range(first, first + n, batch):
+            items = torch.arange(start, min(start + batch, first + n))
+            told = self.condition({k: v[items % len(v)].to(device) for k, v in (condition or {}).items()})
+            noise = Noise(seed, items)
+            z = self.denoiser.corruption.prior((self.spec.channels, *self.spec.size), noise=noise, device=device)
+            for step in walk(denoiser, solver, grid, z, noise=noise, **told):
+                yield Draw(start, len(items), n, step)
+
+    def generate(self, n: int, **options: Any) -> Float[Tensor, "n c *size"]:
+        """Generate `n` images; the options are those of `draw`."""
+        return torch.cat([draw.step.z.cpu() for draw in self.draw(n, **options) if draw.finished])

@@ -1,0 +1,104 @@
+"""What generators in pixel space have in common: their options, and how the parts are put together from them."""
+
+import math
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from inkwash.data.spec import DataSpec
+from inkwash.denoise.gaussian import GaussianDenoiser
+from inkwash.errors import unknown
+from inkwash.nets.patched import Patched
+from inkwash.nets.unet import UNet
+from inkwash.systems import recipes
+from inkwash.systems.base import GeneratorConfig
+
+
+def _split(value: Any) -> Any:
+    """`1,2,4` on a command line is a tuple."""
+    return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Integers = Annotated[tuple[int, ...], BeforeValidator(_split)]
+
+
+class PixelConfig(GeneratorConfig):
+    """Options of a generator in pixel space.
+
+    `preset` fills in what is not given: `quick` learns in minutes on two processor cores, `paper` is the
+    published setting, which wants a GPU.
+    """
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    preset: str = Field("quick", description="what the options below start from: quick or paper")
+    schedule: str = Field("cosine", description=f"noise schedule: {', '.join(recipes.SCHEDULES)}")
+    schedule_steps: int = Field(1000, ge=2, description="length of the discrete schedule that the continuous one passes through")
+    shift: float = Field(1.0, gt=0, description="noise multiplied by this: larger pictures need more")
+    predict: Literal["eps", "x", "v", "velocity", "edm"] = Field("v", description="what the network predicts")
+    distance: Literal["l1", "l2"] = Field("l2", description="absolute or squared error")
+    weighting: Literal["simple", "min-snr", "p2", "edm", "vlb"] = Field("simple", description="loss weight over noise levels")
+    times: Literal["uniform", "low-discrepancy", "log-normal", "importance"] = Field(
+        "low-discrepancy", description="how training times are drawn"
+    )
+    learned_variance: bool = Field(False, description="learn the step's variance too (iDDPM's hybrid loss)")
+    self_conditioning: bool = Field(False, description="show the network its previous estimate")
+    drop_condition: float = Field(0.1, ge=0, lt=1, description="share of training items without condition; guidance needs some")
+    base: int = Field(48, ge=4, description="channels of the first level")
+    multipliers: Integers = Field((1, 2, 3), min_length=1, description="channels of each level, times base")
+    blocks: int = Field(2, ge=1, description="residual blocks a level")
+    attention: Integers = Field((16,), description="sides of the feature maps that have attention")
+    patch: int = Field(2, ge=1, description="the picture is folded into patches of this side; each doubling costs a quarter")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout in the residual blocks")
+    sampler: str = Field("dpm++2m", description=f"solver or solver@grid; solvers: {', '.join(recipes.SOLVERS)}")
+    sampling_steps: int = Field(20, ge=1, description="evaluations of the network an image")
+    guidance: float = Field(1.0, ge=0, description="classifier-free guidance; 1 is the plain conditional model")
+    data_mean: float = Field(0.0, description="mean of the training pixels; measured by train")
+    data_std: float = Field(1.0, gt=0, description="standard deviation of the training pixels; measured by train")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, values: dict[str, Any]) -> dict[str, Any]:
+        preset = values.get("preset", "quick")
+        if preset != "quick" and preset not in cls.presets:
+            raise ValueError(str(unknown("preset", str(preset), {"quick", *cls.presets})))
+        return {**cls.presets.get(preset, {}), **values}
+
+    @model_validator(mode="after")
+    def _names(self) -> "PixelConfig":
+        recipes.sampler(self.sampler, recipes.schedule(self.schedule, steps=1000, shift=1.0, data_mean=0.0, data_std=1.0), 50)
+        return self
+
+
+def denoiser(config: PixelConfig, spec: DataSpec, *, classes: int = 0, image: int = 0) -> GaussianDenoiser:
+    """The denoiser that `config` describes, for `classes` labels and `image` channels of condition."""
+    corruption = recipes.schedule(
+        config.schedule, steps=config.schedule_steps, shift=config.shift, data_mean=config.data_mean, data_std=config.data_std
+    )
+    fold = config.patch**2
+    side = min(spec.size) // config.patch
+    levels = tuple(side >> level in config.attention for level in range(len(config.multipliers)))
+    network = UNet(
+        spec.channels * fold,
+        spec.channels * fold * (2 if config.learned_variance else 1),
+        spatial=len(spec.size),
+        base=config.base,
+        multipliers=config.multipliers,
+        blocks=config.blocks,
+        attention=levels,
+        head_channels=math.gcd(config.base, 32),
+        classes=classes,
+        image=(image + (spec.channels if config.self_conditioning else 0)) * fold,
+        dropout=config.dropout,
+    )
+    return GaussianDenoiser(
+        network if config.patch == 1 else Patched(network, config.patch),
+        corruption,
+        recipes.PARAMETERIZATIONS[config.predict](config.data_std),
+        weighting=recipes.WEIGHTINGS[config.weighting](config.data_std),
+        times=recipes.TIMES[config.times](),
+        distance=config.distance,
+        learned_variance=config.learned_variance,
+        self_conditioning=config.self_conditioning,
+        drop=config.drop_condition,
+    )

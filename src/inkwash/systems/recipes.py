@@ -1,0 +1,114 @@
+"""The names that users write, and the parts that they mean. Below this floor there are no such strings."""
+
+from collections.abc import Callable
+
+from inkwash.corruption.gaussian import (
+    EDM,
+    VE,
+    VP,
+    Cosine,
+    Flow,
+    Gaussian,
+    Linear,
+    ScaledLinear,
+    Shifted,
+    Sigmoid,
+    ZeroTerminalSNR,
+)
+from inkwash.denoise.parameterization import V, Data, Epsilon, Parameterization, Preconditioned, Velocity
+from inkwash.denoise.times import Importance, LogNormal, LowDiscrepancy, Times, Uniform
+from inkwash.denoise.weighting import P2, VLB, EDMWeighting, MinSNR, Simple, Weighting
+from inkwash.errors import WrongUse, unknown
+from inkwash.sampling.ancestral import Ancestral
+from inkwash.sampling.ddim import DDIM
+from inkwash.sampling.edm import EDMStochastic
+from inkwash.sampling.euler import Euler, FlowEuler, Heun
+from inkwash.sampling.exponential import DPMSolver, DPMSolver2S, ExponentialAB, SDEDPMSolver2M
+from inkwash.sampling.grid import Grid
+from inkwash.sampling.solver import Solver
+from inkwash.sampling.unipc import UniPC
+
+SCHEDULES: dict[str, Callable[[int, float, float], Gaussian]] = {
+    "linear": lambda steps, mean, std: Linear(steps=steps, data_mean=mean, data_std=std),
+    "scaled-linear": lambda steps, mean, std: ScaledLinear(steps=steps, data_mean=mean, data_std=std),
+    "cosine": lambda steps, mean, std: Cosine(steps=steps, data_mean=mean, data_std=std),
+    "sigmoid": lambda steps, mean, std: Sigmoid(steps=steps, data_mean=mean, data_std=std),
+    "vp": lambda _, mean, std: VP(data_mean=mean, data_std=std),
+    "ve": lambda steps, mean, std: VE(steps=steps, data_mean=mean, data_std=std),
+    "edm": lambda _, mean, std: EDM(data_mean=mean, data_std=std),
+    "flow": lambda _, mean, std: Flow(data_mean=mean, data_std=std),
+    "zero-snr": lambda steps, mean, std: ZeroTerminalSNR(
+        base=Linear(steps=steps), steps=steps, data_mean=mean, data_std=std
+    ),
+}
+
+PARAMETERIZATIONS: dict[str, Callable[[float], Parameterization]] = {
+    "eps": lambda _: Epsilon(),
+    "x": lambda _: Data(),
+    "v": lambda _: V(),
+    "velocity": lambda _: Velocity(),
+    "edm": lambda std: Preconditioned(data_std=std),
+}
+
+WEIGHTINGS: dict[str, Callable[[float], Weighting]] = {
+    "simple": lambda _: Simple(),
+    "min-snr": lambda _: MinSNR(),
+    "p2": lambda _: P2(),
+    "edm": lambda std: EDMWeighting(data_std=std),
+    "vlb": lambda _: VLB(),
+}
+
+TIMES: dict[str, Callable[[], Times]] = {
+    "uniform": Uniform,
+    "low-discrepancy": LowDiscrepancy,
+    "log-normal": LogNormal,
+    "importance": Importance,
+}
+
+SOLVERS: dict[str, Callable[[], Solver]] = {
+    "ddpm": Ancestral,
+    "ddim": DDIM,
+    "euler": Euler,
+    "heun": Heun,
+    "flow-euler": FlowEuler,
+    "edm": EDMStochastic,
+    "dpm++1": lambda: DPMSolver(order=1),
+    "dpm++2s": DPMSolver2S,
+    "dpm++2m": lambda: DPMSolver(order=2),
+    "dpm++3m": lambda: DPMSolver(order=3),
+    "dpm++2m-sde": SDEDPMSolver2M,
+    "unipc": lambda: UniPC(order=2),
+    "unipc3": lambda: UniPC(order=3),
+    "deis": lambda: ExponentialAB(order=2, predict="noise"),
+    "exp-ab3": lambda: ExponentialAB(order=3, predict="data"),
+}
+
+GRIDS: dict[str, Callable[[Gaussian, int], Grid]] = {
+    "uniform": lambda _, steps: Grid.uniform(steps),
+    "quadratic": lambda _, steps: Grid.quadratic(steps),
+    "karras": lambda corruption, steps: Grid.karras(corruption, steps),
+    "log-snr": lambda corruption, steps: Grid.log_snr(corruption, steps),
+}
+
+
+def schedule(name: str, *, steps: int, shift: float, data_mean: float, data_std: float) -> Gaussian:
+    """The corruption of this name, its noise multiplied by `shift`."""
+    if name not in SCHEDULES:
+        raise unknown("schedule", name, SCHEDULES)
+    base = SCHEDULES[name](steps, data_mean, data_std)
+    return base if shift == 1.0 else Shifted(base=base, shift=shift, data_mean=data_mean, data_std=data_std)
+
+
+def sampler(name: str, corruption: Gaussian, steps: int) -> tuple[Solver, Grid]:
+    """A solver and its grid from `solver` or `solver@grid`, for `steps` evaluations of the network."""
+    solver_name, _, grid_name = name.partition("@")
+    if solver_name not in SOLVERS:
+        raise unknown("sampler", solver_name, SOLVERS)
+    if grid_name and grid_name not in GRIDS:
+        raise unknown("grid", grid_name, GRIDS)
+    solver = SOLVERS[solver_name]()
+    if steps < solver.evaluations:
+        raise WrongUse(f"{solver_name} evaluates the network {solver.evaluations} times a step: steps must be at least that, not {steps}")
+    # Equal steps in time are what stochastic samplers were tuned with; the others gain from log-SNR.
+    grid_name = grid_name or ("uniform" if solver.stochastic or solver_name == "flow-euler" else "log-snr")
+    return solver, GRIDS[grid_name](corruption, steps // solver.evaluations)
