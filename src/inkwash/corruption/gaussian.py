@@ -72,7 +72,7 @@ class Gaussian(Corruption):
             middle = (low + high) / 2
             noisier = self.log_snr(middle) < log_snr
             low, high = torch.where(noisier, low, middle), torch.where(noisier, middle, high)
-        return (low + high) / 2
+        return low
 
     def ratio(self, log_snr: Float64[Tensor, "*b"]) -> tuple[Float64[Tensor, "*b"], Float64[Tensor, "*b"]]:
         """`(alpha, sigma)` at a log-SNR."""
@@ -169,7 +169,11 @@ class Tabulated(Gaussian):
     def __post_init__(self) -> None:
         table = np.array((1.0, *self.alpha_bar))
         if len(table) < 3 or not (np.diff(table) < 0).all() or table[-1] <= 0:
-            raise WrongUse("a table of alpha_bar needs at least 2 entries in (0, 1), strictly decreasing, none of them 0")
+            raise WrongUse("a table of alpha_bar needs at least 2 entries in (0, 1), strictly decreasing, none 0")
+
+    def __hash__(self) -> int:
+        # Taken many times a step: these tell tables apart as well as a thousand entries do.
+        return hash((len(self.alpha_bar), self.alpha_bar[0], self.alpha_bar[-1]))
 
     @classmethod
     def from_betas(cls, betas: Float[np.ndarray, "T"], **moments: float) -> "Tabulated":
@@ -304,7 +308,7 @@ class Cosine(_Clipped):
 
 @dataclass(frozen=True)
 class Sigmoid(_Clipped):
-    """`alpha_bar` a sigmoid between `start` and `end` (Jabri et al. 2022; Chen 2023, "On the importance of noise scheduling")."""
+    """`alpha_bar` a sigmoid between `start` and `end` (Chen 2023, "On the importance of noise scheduling")."""
 
     start: float = -3.0
     end: float = 3.0
@@ -385,7 +389,7 @@ class EDM(Gaussian):
 
 @dataclass(frozen=True)
 class Flow(Gaussian):
-    """Rectified flow / flow matching with straight paths: `z_t = (1 - t) x + t eps` (Liu et al. 2023; Lipman et al. 2023)."""
+    """Rectified flow, flow matching on straight paths: `z_t = (1 - t) x + t eps` (Liu et al., Lipman et al. 2023)."""
 
     scale: ClassVar[Scale] = "flow"
 
@@ -394,6 +398,13 @@ class Flow(Gaussian):
 
     def time_of(self, log_snr: Float64[Tensor, "*b"]) -> Float64[Tensor, "*b"]:
         return torch.sigmoid(-log_snr / 2)
+
+
+def _inherit_moments(corruption: Gaussian, base: Gaussian) -> None:
+    """A schedule made from another is for the same data, unless told otherwise."""
+    if (corruption.data_mean, corruption.data_std) == (Gaussian.data_mean, Gaussian.data_std):
+        object.__setattr__(corruption, "data_mean", base.data_mean)
+        object.__setattr__(corruption, "data_std", base.data_std)
 
 
 @dataclass(frozen=True)
@@ -410,6 +421,7 @@ class Shifted(Gaussian):
     def __post_init__(self) -> None:
         if not self.shift > 0:
             raise WrongUse(f"shift must be positive, not {self.shift}")
+        _inherit_moments(self, self.base)
 
     @property
     def scale(self) -> Scale:  # type: ignore[override]
@@ -424,7 +436,7 @@ class Shifted(Gaussian):
 
 @dataclass(frozen=True)
 class ZeroTerminalSNR(Gaussian):
-    """A variance-preserving schedule rescaled so that nothing of the image is left at t = 1 (Lin et al. 2024, algorithm 1).
+    """A variance-preserving schedule rescaled to leave nothing of the image at t = 1 (Lin et al. 2024, algorithm 1).
 
     `alpha` is shifted to 0 at t = 1 and scaled to keep its value at the first of `steps` table entries, as the
     published algorithm does; before that entry the curve is the unscaled one.
@@ -436,6 +448,7 @@ class ZeroTerminalSNR(Gaussian):
     def __post_init__(self) -> None:
         if self.base.scale != "preserving":
             raise WrongUse(f"zero terminal SNR rescales variance-preserving schedules, not {type(self.base).__name__}")
+        _inherit_moments(self, self.base)
 
     def log_snr(self, t: Float64[Tensor, "*b"]) -> Float64[Tensor, "*b"]:
         first = torch.tensor(1 / self.steps, dtype=torch.float64)

@@ -23,6 +23,8 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
+from inkwash.errors import WrongUse
+
 _GOLDEN = 0x9E3779B97F4A7C15
 _M1, _M2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
@@ -105,16 +107,19 @@ class Noise:
     ) -> Float[Tensor, "b ..."]:
         """Standard normal numbers, shape `(B, *shape)` (Box & Muller: two from each 64 bits)."""
         count = math.prod(shape)
-        bits = self._bits((count + 1) // 2, purpose, device)
+        half = (count + 1) // 2
+        # 32-bit words: the first half of a row becomes radii, the second angles, all of it contiguous.
+        words = self._bits(half, purpose, device).view(torch.int32)
         wide = torch.float64 if dtype == torch.float64 else torch.float32
-        first = _shift(bits, 32).to(wide).add_(0.5).mul_(2.0**-32)
-        angle = (bits & 0xFFFFFFFF).to(wide).mul_(2.0**-32 * math.tau)
-        radius = first.log_().mul_(-2.0).clamp_(min=0.0).sqrt_()
-        pair = torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)
+        radius = (words[:, :half] & 0x7FFFFFFF).to(wide).add_(0.5).mul_(2.0**-31).log_().mul_(-2.0).sqrt_()
+        angle = words[:, half:].to(wide).mul_(math.pi * 2.0**-31)
+        pair = torch.empty(len(self), 2 * half, dtype=wide, device=radius.device)
+        torch.mul(angle.cos(), radius, out=pair[:, :half])
+        torch.mul(angle.sin_(), radius, out=pair[:, half:])
         return pair[:, :count].to(dtype).reshape(-1, *shape)
 
     def spread(self, *purpose: str | int | float) -> Float64[Tensor, "b"]:
-        """Numbers in (0, 1), one for each item, that consecutive items spread evenly: `frac(u + i (sqrt(5) - 1) / 2)`."""
+        """Numbers in (0, 1), `(B,)`, spread evenly over consecutive items: `frac(u + i (sqrt(5) - 1) / 2)`."""
         start = _mix(torch.tensor(_signed(self.seed * _GOLDEN + 1)) ^ _hash("spread", *purpose))
         bits = start + self.items * _signed(_GOLDEN)
         return (_shift(bits, 11).double() + 0.5) * 2.0**-53
@@ -146,10 +151,11 @@ class Path:
     def __init__(
         self, noise: Noise, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str, depth: int
     ) -> None:
-        self.noise, self.shape, self.dtype, self.device, self.depth = noise, tuple(shape), dtype, device, depth
-        end = self._draw("path", 0, 0)
+        self.noise, self.shape, self.device, self.depth = noise, tuple(shape), device, depth
+        # Classes are integers; what drives their jumps is not.
+        self.dtype = dtype if dtype.is_floating_point else torch.float32
         # The branch that leads to the last point queried: (left, right, value at left, value at right).
-        self._branch: list[tuple[float, float, Tensor, Tensor]] = [(0.0, 1.0, torch.zeros_like(end), end)]
+        self._branch: list[tuple[float, float, Tensor, Tensor]] = []
 
     def _draw(self, *purpose: str | int | float) -> Tensor:
         return self.noise.normal(self.shape, *purpose, dtype=self.dtype, device=self.device)
@@ -157,12 +163,15 @@ class Path:
     def value(self, t: float) -> Float[Tensor, "b ..."]:
         """The path at time `t` in [0, 1]; `W(0) = 0`, `Var W(t) = t`."""
         if not 0.0 <= t <= 1.0:
-            raise ValueError(f"a path is defined on [0, 1], not at {t}")
+            raise WrongUse(f"a path is defined on [0, 1], not at {t}")
+        if not self._branch:
+            end = self._draw("path", 0, 0)
+            self._branch.append((0.0, 1.0, torch.zeros_like(end), end))
         while not self._branch[-1][0] <= t <= self._branch[-1][1]:
             self._branch.pop()
         while True:
             left, right, w_left, w_right = self._branch[-1]
-            if t == left or t == right or len(self._branch) > self.depth:
+            if t in (left, right) or len(self._branch) > self.depth:
                 return torch.lerp(w_left, w_right, (t - left) / (right - left))
             middle = (left + right) / 2
             level = len(self._branch)

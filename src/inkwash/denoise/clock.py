@@ -10,9 +10,11 @@ from inkwash.errors import WrongUse
 
 
 class Clock(Protocol):
-    """From a time and the log-SNR there to what the network reads."""
+    """From a time and its log-SNR to what the network reads. Hashable, because it is cached."""
 
     def __call__(self, t: Float64[Tensor, "*b"], log_snr: Float64[Tensor, "*b"]) -> Float64[Tensor, "*b"]: ...
+
+    def __hash__(self) -> int: ...
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float, Float64
@@ -13,19 +13,10 @@ from inkwash.corruption.noise import Noise
 from inkwash.corruption.posterior import Point, Ranged
 from inkwash.denoise.base import Denoiser, drop
 from inkwash.denoise.clock import Clock, Timestep
-from inkwash.denoise.parameterization import Epsilon, Parameterization
+from inkwash.denoise.parameterization import Coefficients, Epsilon, Parameterization
 from inkwash.denoise.times import Times, Uniform
 from inkwash.denoise.weighting import Simple, Weighting
 from inkwash.errors import WrongUse
-
-
-class _Numbers(NamedTuple):
-    """What a forward pass needs at one time: `x = skip z + out F(into z, clock)`."""
-
-    into: float
-    skip: float
-    out: float
-    clock: float
 
 
 class GaussianDenoiser(Denoiser):
@@ -71,7 +62,7 @@ class GaussianDenoiser(Denoiser):
                 "not determine it: predict v, x or the velocity"
             )
         if learned_variance and not isinstance(clock, Timestep):
-            raise WrongUse(f"a learned variance is trained on the steps of a Timestep clock, not {type(clock).__name__}")
+            raise WrongUse(f"a learned variance is trained on the steps of a Timestep, not of a {type(clock).__name__}")
         if not 0.0 <= drop < 1.0:
             raise WrongUse(f"drop is the share of items trained without their condition, in [0, 1), not {drop}")
         self.network = network
@@ -86,13 +77,11 @@ class GaussianDenoiser(Denoiser):
 
     def forward(self, z: Tensor, t: float | Float64[Tensor, "b"], **condition: Any) -> Point | Ranged:
         if isinstance(t, Tensor):
-            skip, out = (expand(v, z) for v in self._coefficients(t)[1:3])
-            output, fraction = self._output(z, t, condition)
-            mean = skip * z + out * output
-        else:
-            now = _numbers(self.corruption, self.parameterization, self.clock, t)
-            output, fraction = self._output(z, t, condition)
-            mean = torch.mul(z, now.skip).add_(output, alpha=now.out)
+            return self._believe(z, *self._numbers(t), condition)[0]
+        into, skip, out, clock = _at(self.corruption, self.parameterization, self.clock, t)
+        time = torch.full((1,), clock, dtype=_wide(z.dtype), device=z.device)
+        output, fraction = self._call(z if into == 1.0 else z * into, time, condition)
+        mean = torch.mul(z, skip).add_(output, alpha=out)
         return Point(mean) if fraction is None else Ranged(mean, fraction)
 
     def loss(self, x: Tensor, *, noise: Noise, **condition: Any) -> Float[Tensor, "b"]:
@@ -112,22 +101,19 @@ class GaussianDenoiser(Denoiser):
         z = self.corruption.mix(x, eps, t)
         if self.drop > 0.0:
             condition = drop(condition, noise.uniform((), "drop", dtype=torch.float64) >= self.drop)
+        numbers, clock = self._numbers(t)
         if self.self_conditioning:
             with torch.no_grad():
-                estimate = self(z, t, **condition).mean
+                estimate = self._believe(z, numbers, clock, condition)[0].mean
             seen = noise.uniform((), "self-conditioning", dtype=torch.float64) < 0.5
             condition["estimate"] = estimate * expand(seen.double(), estimate)
-
-        numbers = self._coefficients(t)
-        output, fraction = self._output(z, t, condition)
+        posterior, output = self._believe(z, numbers, clock, condition)
         target = expand(numbers.target_x, x) * x + expand(numbers.target_eps, x) * eps
         error = (output.to(x.dtype) - target).square().flatten(1).mean(dim=1)
-        weight = self.weighting(self.corruption, t, numbers.out) * numbers.out**2
-        loss = error * weight.to(error)
-        if fraction is not None:
-            mean = expand(numbers.skip, z) * z + expand(numbers.out, z) * output.detach()
+        loss = error * (self.weighting(self.corruption, t, numbers.out) * numbers.out**2).to(error)
+        if isinstance(posterior, Ranged):
             # 0.001 of the whole bound, of which this is one step in `steps`.
-            loss = loss + 0.001 * self._steps * self._bound(x, Ranged(mean, fraction), t)
+            loss = loss + 0.001 * self._steps * self._bound(x, posterior, t)
         if self.training:
             self.times.update(t, loss.detach())
         return loss * correction.to(loss)
@@ -137,30 +123,30 @@ class GaussianDenoiser(Denoiser):
         assert isinstance(self.clock, Timestep)
         return self.clock.steps
 
-    def _coefficients(self, t: Float64[Tensor, "*b"]) -> Any:
-        return self.parameterization.coefficients(*self.corruption.scales(t))
+    def _numbers(self, t: Float64[Tensor, "b"]) -> tuple[Coefficients, Float64[Tensor, "b"]]:
+        """The coefficients at these times, and what the clock reads."""
+        log_snr = self.corruption.log_snr(t)
+        return self.parameterization.coefficients(*self.corruption.ratio(log_snr)), self.clock(t, log_snr)
 
-    def _output(
-        self, z: Tensor, t: float | Float64[Tensor, "b"], condition: dict[str, Any]
-    ) -> tuple[Tensor, Tensor | None]:
+    def _believe(
+        self, z: Tensor, numbers: Coefficients, clock: Float64[Tensor, "b"], condition: dict[str, Any]
+    ) -> tuple[Point | Ranged, Tensor]:
+        """The posterior at a time for each item, and the network's own prediction."""
+        time = clock.to(z.device, _wide(z.dtype), non_blocking=True)
+        output, fraction = self._call(expand(numbers.into, z) * z, time, condition)
+        mean = expand(numbers.skip, z) * z + expand(numbers.out, z) * output
+        return Point(mean) if fraction is None else Ranged(mean, fraction), output
+
+    def _call(self, z: Tensor, time: Tensor, condition: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
         """The network's prediction, and the variance fraction where it is learned."""
-        # A 16-bit float cannot hold 999.
-        wide = torch.float64 if z.dtype == torch.float64 else torch.float32
-        if isinstance(t, Tensor):
-            clock = self.clock(t, self.corruption.log_snr(t)).to(z.device, wide, non_blocking=True)
-            fed = expand(self._coefficients(t).into, z) * z
-        else:
-            now = _numbers(self.corruption, self.parameterization, self.clock, t)
-            clock = torch.full((1,), now.clock, dtype=wide, device=z.device)
-            fed = z if now.into == 1.0 else z * now.into
         if self.self_conditioning:
             condition = _with_estimate(condition, z)
-        output = self.network(fed, clock, **condition)
+        output = self.network(z, time, **condition)
         channels = z.shape[1] * (2 if self.learned_variance else 1)
         if output.shape != (z.shape[0], channels, *z.shape[2:]):
             raise WrongUse(
-                f"the network returned {tuple(output.shape)} for {tuple(z.shape)}: "
-                f"{channels} channels are needed{' (two for each, one is its variance)' * self.learned_variance}"
+                f"the network returned {tuple(output.shape)} for {tuple(z.shape)}: {channels} channels are needed"
+                + ", half of them for the variance" * self.learned_variance
             )
         if not self.learned_variance:
             return output, None
@@ -177,18 +163,18 @@ class GaussianDenoiser(Denoiser):
         alpha_s, sigma_s = corruption.scales(u - step)
         lower = 2 * sigma_s.log() + fresh.log()
         upper = torch.where(last, 2 * corruption.scales(t)[1].log(), 2 * corruption.scales(u)[1].log() + fresh.log())
-        wide = torch.promote_types(x.dtype, torch.float32)
-        x, mean, fraction = x.to(wide), posterior.mean.to(wide), posterior.fraction.to(wide)
+        wide = _wide(x.dtype)
+        x, mean, fraction = x.to(wide), posterior.mean.detach().to(wide), posterior.fraction.to(wide)
         gap = fraction * expand(upper - lower, x)
         pull = expand((alpha_s * fresh) ** 2 * torch.exp(-lower), x)
         divergence = (gap - 1 + torch.exp(-gap) * (1 + pull * (x - mean).square())) / 2
         decoder = _eight_bit(x, mean, gap + expand(lower, x))
-        nats = torch.where(expand(last.double(), x) > 0, decoder, divergence)
-        return nats.flatten(1).mean(dim=1) / math.log(2)
+        nats = torch.where(last.to(x.device), decoder.flatten(1).mean(dim=1), divergence.flatten(1).mean(dim=1))
+        return nats / math.log(2)
 
 
 def _eight_bit(x: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
-    """Minus the log-probability of 8-bit values in [-1, 1] under a normal, the end bins open (Ho et al. 2020, eq. 13)."""
+    """Minus log-probability of 8-bit values in [-1, 1] under a normal (Ho et al. 2020, eq. 13), open at the ends."""
     std = torch.exp(log_var / 2)
     above = torch.special.ndtr((x + 1 / 255 - mean) / std)
     below = torch.special.ndtr((x - 1 / 255 - mean) / std)
@@ -205,9 +191,17 @@ def _with_estimate(condition: dict[str, Any], z: Tensor) -> dict[str, Any]:
     return {**condition, "image": estimate if image is None else torch.cat([image, estimate], dim=1)}
 
 
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """What the clock is handed over in: 16 bits cannot tell 998 from 999."""
+    return torch.promote_types(dtype, torch.float32)
+
+
 @functools.lru_cache(maxsize=65536)
-def _numbers(corruption: Gaussian, parameterization: Parameterization, clock: Clock, t: float) -> _Numbers:
+def _at(
+    corruption: Gaussian, parameterization: Parameterization, clock: Clock, t: float
+) -> tuple[float, float, float, float]:
+    """`(into, skip, out, clock)` at one time, computed once."""
     now = corruption.at(t)
     alpha, sigma, log_snr, time = (torch.tensor(v, dtype=torch.float64) for v in (*now, t))
     into, skip, out, _, _ = parameterization.coefficients(alpha, sigma)
-    return _Numbers(into.item(), skip.item(), out.item(), clock(time, log_snr).item())
+    return into.item(), skip.item(), out.item(), clock(time, log_snr).item()

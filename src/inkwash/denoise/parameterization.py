@@ -30,9 +30,11 @@ class Coefficients(NamedTuple):
 
 
 class Parameterization(Protocol):
-    """Gives the coefficients at given `alpha` and `sigma`."""
+    """Gives the coefficients at given `alpha` and `sigma`. Hashable, because they are cached."""
 
     def coefficients(self, alpha: Value, sigma: Value) -> Coefficients: ...
+
+    def __hash__(self) -> int: ...
 
 
 @dataclass(frozen=True)
