@@ -1,6 +1,10 @@
 """The verbs, joined into one program. Their files import nothing heavy, so `--help` is instant."""
 
-from collections.abc import Callable
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
 
 from cyclopts import App, Parameter
 
@@ -8,6 +12,7 @@ from inkwash.cli.data import data
 from inkwash.cli.demo import demo
 from inkwash.cli.doctor import doctor
 from inkwash.cli.evaluate import evaluate
+from inkwash.cli.failure import explain
 from inkwash.cli.list import list_systems
 from inkwash.cli.sample import sample
 from inkwash.cli.show import show
@@ -48,3 +53,31 @@ VERBS: dict[str, Callable[..., None]] = {
 }
 for place, (name, verb) in enumerate(VERBS.items()):
     app.command(verb, name=name, sort_key=place, help_epilogue="")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command, `sys.argv[1:]` by default, and return its exit code; never raises for what a user does."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _one_line  # type: ignore[assignment]
+        if not os.environ.get("INKWASH_DEBUG"):
+            warnings.simplefilter("ignore")
+            warnings.filterwarnings("default", module=r"inkwash\b")
+        try:
+            tokens = sys.argv[1:] if argv is None else list(argv)
+            app(tokens, exit_on_error=False, print_error=False, verbose=False, result_action="return_none")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # The interpreter flushes standard output once more at exit; give it somewhere to go.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
+        except (Exception, KeyboardInterrupt) as error:
+            code, line = explain(error)
+            if os.environ.get("INKWASH_DEBUG"):
+                traceback.print_exc()
+            print(f"inkwash: {line}", file=sys.stderr)
+            return code
+    return 0
+
+
+def _one_line(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"inkwash: note: {' '.join(str(message).split())}", file=sys.stderr)
