@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Num
 from torch import Tensor
 
 from inkwash.corruption.noise import Noise
@@ -30,7 +30,7 @@ class Step:
     total: int
     t: float
     s: float
-    z: Float[Tensor, "b ..."]
+    z: Num[Tensor, "b ..."]
     posterior: Posterior
 
 
@@ -39,7 +39,7 @@ def walk(
     denoiser: Denoiser,
     solver: Solver,
     grid: Grid,
-    z: Float[Tensor, "b ..."],
+    z: Num[Tensor, "b ..."],
     *,
     noise: Noise,
     **condition: Any,
@@ -74,7 +74,7 @@ def sample(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     **condition: Any,
-) -> Float[Tensor, "b ..."]:
+) -> Num[Tensor, "b ..."]:
     """Draw one sample for each item of `noise`, each of `shape` (without the batch)."""
     z = denoiser.corruption.prior(shape, noise=noise, dtype=dtype, device=device)
     for step in walk(denoiser, solver, grid, z, noise=noise, **condition):

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from jaxtyping import Float
+from jaxtyping import Num
 from torch import Tensor
 
 from inkwash.corruption.noise import Path
@@ -22,7 +22,7 @@ class State:
         history: what a multistep solver keeps: `(time, mean)` of earlier evaluations, newest first.
     """
 
-    z: Float[Tensor, "b ..."]
+    z: Num[Tensor, "b ..."]
     posterior: Posterior | None = None
     history: tuple[tuple[float, Tensor], ...] = ()
 
@@ -40,9 +40,9 @@ class Solver(ABC):
         evaluations: calls of the denoiser a step (the last step, to time 0, may need fewer).
     """
 
-    order: ClassVar[int] | int
-    stochastic: ClassVar[bool] | bool
-    evaluations: ClassVar[int] | int
+    order: int
+    stochastic: bool
+    evaluations: int
 
     @abstractmethod
     def step(
