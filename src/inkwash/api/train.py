@@ -174,11 +174,3 @@ def _preview(model: Generator, collection: Collection, images: ImageSet, path: P
     drawn = model.generate(PREVIEWS, condition=told, seed=0)
     pictures.save(pictures.grid(drawn), path)
 
-
-def held_out(collection: Collection, system: System) -> tuple[str, ImageSet]:
-    """The split that was kept from training, and its pictures: test if there is one, else validation."""
-    splits = collection.report().splits
-    for split in ("test", "val"):
-        if split in splits:
-            return split, collection.images(split, system.spec.size, channels=system.spec.channels)
-    raise WrongUse(f"{collection.source.path}: no held-out pictures to measure against: all are in split 'train'")

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Float64
@@ -29,6 +29,8 @@ class GaussianDenoiser(Denoiser):
         parameterization: what the network predicts.
         weighting: how much an error counts at each noise level.
         times: at which times it is trained.
+        distance: the error whose mean is trained: squared, or absolute (Saharia et al. 2022, "Palette", section 3).
+            Only the squared one makes the mean of the posterior the best answer; `weighting` is a factor of either.
         clock: what the network is told of the time.
         learned_variance: the second half of the channels says where the variance of a step lies between its
             bounds, trained by the hybrid loss of Nichol & Dhariwal (2021, eq. 16) on the clock's steps.
@@ -50,6 +52,7 @@ class GaussianDenoiser(Denoiser):
         *,
         weighting: Weighting = Simple(),
         times: Times = Uniform(),
+        distance: Literal["l1", "l2"] = "l2",
         clock: Clock = Timestep(1000),
         learned_variance: bool = False,
         self_conditioning: bool = False,
@@ -70,6 +73,7 @@ class GaussianDenoiser(Denoiser):
         self.parameterization = parameterization
         self.weighting = weighting
         self.times = times
+        self.distance = distance
         self.clock = clock
         self.learned_variance = learned_variance
         self.self_conditioning = self_conditioning
@@ -109,7 +113,8 @@ class GaussianDenoiser(Denoiser):
             condition["estimate"] = estimate * expand(seen.double(), estimate)
         posterior, output = self._believe(z, numbers, clock, condition)
         target = expand(numbers.target_x, x) * x + expand(numbers.target_eps, x) * eps
-        error = (output.to(x.dtype) - target).square().flatten(1).mean(dim=1)
+        gap = output.to(x.dtype) - target
+        error = (gap.abs() if self.distance == "l1" else gap.square()).flatten(1).mean(dim=1)
         loss = error * (self.weighting(self.corruption, t, numbers.out) * numbers.out**2).to(error)
         if isinstance(posterior, Ranged):
             # 0.001 of the whole bound, of which this is one step in `steps`.

@@ -117,15 +117,17 @@ class Generator(System):
         guidance: float | None = None,
         seed: int = 0,
         first: int = 0,
+        count: int | None = None,
         batch: int = 16,
     ) -> Iterator[Draw]:
-        """Generate items `first` to `first + n - 1`, one step of one batch at a time.
+        """Generate `n` items, one step of one batch at a time.
 
         Args:
             condition: `mask`, `label`: one row an item, taken in turn where there are fewer than `n`.
             steps: evaluations of the network an image; the system's own number when None.
             sampler: a solver, or `solver@grid`; the system's own when None.
             guidance: weight of classifier-free guidance; 1 is the plain conditional model.
+            first, count: the part of the `n` items to generate, for work shared between processes; all by default.
         """
         if n < 1 or batch < 1:
             raise WrongUse(f"the number of images and the batch are at least 1, not n={n}, batch={batch}")
@@ -140,8 +142,9 @@ class Generator(System):
             )
         denoiser = clip(-1.0, 1.0)(cfg(weight)(self.denoiser) if weight != 1.0 else self.denoiser)
         device = next(self.parameters()).device
-        for start in range(first, first + n, batch):
-            items = torch.arange(start, min(start + batch, first + n))
+        end = n if count is None else first + count
+        for start in range(first, end, batch):
+            items = torch.arange(start, min(start + batch, end))
             told = self.condition({k: v[items % len(v)].to(device) for k, v in (condition or {}).items()})
             noise = Noise(seed, items)
             z = self.denoiser.corruption.prior((self.spec.channels, *self.spec.size), noise=noise, device=device)

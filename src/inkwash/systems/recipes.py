@@ -22,8 +22,10 @@ from inkwash.errors import WrongUse, unknown
 from inkwash.sampling.ancestral import Ancestral
 from inkwash.sampling.ddim import DDIM
 from inkwash.sampling.edm import EDMStochastic
-from inkwash.sampling.euler import Euler, FlowEuler, Heun
-from inkwash.sampling.exponential import DPMSolver, DPMSolver2S, ExponentialAB, SDEDPMSolver2M
+from inkwash.sampling.euler import Euler, FlowEuler, FlowHeun, Heun
+from inkwash.sampling.dpm_solver import DPMSolver, DPMSolver2S, SDEDPMSolver2M
+from inkwash.sampling.dpm_solver import DampedDPMSolver3M, DPMSolver, DPMSolver2S, SDEDPMSolver2M
+from inkwash.sampling.exponential import ExponentialAB
 from inkwash.sampling.grid import Grid
 from inkwash.sampling.solver import Solver
 from inkwash.sampling.unipc import UniPC
@@ -71,14 +73,16 @@ SOLVERS: dict[str, Callable[[], Solver]] = {
     "euler": Euler,
     "heun": Heun,
     "flow-euler": FlowEuler,
+    "flow-heun": FlowHeun,
     "edm": EDMStochastic,
     "dpm++1": lambda: DPMSolver(order=1),
     "dpm++2s": DPMSolver2S,
     "dpm++2m": lambda: DPMSolver(order=2),
     "dpm++3m": lambda: DPMSolver(order=3),
+    "dpm++3m-damped": DampedDPMSolver3M,
     "dpm++2m-sde": SDEDPMSolver2M,
-    "unipc": lambda: UniPC(order=2),
-    "unipc3": lambda: UniPC(order=3),
+    "unipc": lambda: UniPC(p=2),
+    "unipc3": lambda: UniPC(p=3),
     "deis": lambda: ExponentialAB(order=2, predict="noise"),
     "exp-ab3": lambda: ExponentialAB(order=3, predict="data"),
 }
@@ -110,5 +114,5 @@ def sampler(name: str, corruption: Gaussian, steps: int) -> tuple[Solver, Grid]:
     if steps < solver.evaluations:
         raise WrongUse(f"{solver_name} evaluates the network {solver.evaluations} times a step: steps must be at least that, not {steps}")
     # Equal steps in time are what stochastic samplers were tuned with; the others gain from log-SNR.
-    grid_name = grid_name or ("uniform" if solver.stochastic or solver_name == "flow-euler" else "log-snr")
+    grid_name = grid_name or ("uniform" if solver.stochastic or solver_name.startswith("flow") else "log-snr")
     return solver, GRIDS[grid_name](corruption, steps // solver.evaluations)
