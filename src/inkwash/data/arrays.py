@@ -10,7 +10,6 @@ import numpy as np
 import psutil
 
 from inkwash.data.item import SPLITS, Found, Item
-from inkwash.data.layout import MASKS
 from inkwash.data.listing import IMAGE_WORDS, choose
 from inkwash.data.picture import Picture, Unreadable
 from inkwash.data.source import Source
@@ -48,8 +47,8 @@ class Arrays(Source):
         medmnist = [p for p in ("train", "val", "test") if f"{p}_images" in self._arrays]
         if medmnist:
             return self._medmnist(medmnist)
-        shapes = {k: v.shape for k, v in self._arrays.items() if v.dtype.kind in "buif"}
-        files = [k for k, s in shapes.items() if len(s) in (3, 4) and min(s[1:3]) > 4 or len(s) == 4 and min(s[2:]) > 4]
+        shapes = {k: v.shape for k, v in self._arrays.items() if v.dtype.kind in "buif" and v.size}
+        files = [k for k, s in shapes.items() if _holds_pictures(s)]
         named = [k for k in files if k in (*IMAGE_WORDS, columns.get("image"))]
         if not files:
             held = ", ".join(f"{k} {v.shape}" for k, v in self._arrays.items()) or "nothing"
@@ -128,6 +127,11 @@ def _pixels(value: np.ndarray[Any, Any], mask: bool) -> np.ndarray[Any, Any]:
     if value.dtype in (np.uint8, np.uint16):
         return value
     return value.astype(np.int32)
+
+
+def _holds_pictures(shape: tuple[int, ...]) -> bool:
+    """(N, H, W), (N, H, W, C) or (N, C, H, W), with more rows and columns than channels."""
+    return len(shape) == 3 or (len(shape) == 4 and min(shape[1], shape[3]) <= 4 < shape[2])
 
 
 def _word(value: object) -> str:

@@ -33,11 +33,7 @@ class Collection:
     def scan(self) -> Iterator[int]:
         """Look at every file once; yields how many are done. `report` and `images` do it where it wasn't."""
         if self._survey is None:
-            for step in survey(self.source, self.found):
-                if isinstance(step, Survey):
-                    self._survey = step
-                else:
-                    yield step
+            self._survey = yield from survey(self.source, self.found)
 
     def report(self) -> Report:
         """What this is, whether it is sound, what can be trained on it."""
@@ -60,7 +56,7 @@ class Collection:
         seen = self._looked()
         where = self.source.path
         if seen.problems and not self.skip_bad:
-            raise WrongUse(f"{where}: {describe_problems(seen)}; mend or remove them, or leave them out with --skip-bad")
+            raise WrongUse(f"{where}: {describe_problems(seen)}; mend them, or leave them out with --skip-bad")
         if split not in ("train", "val", "test", "all"):
             raise unknown("split", split, ("train", "val", "test", "all"))
         if fit not in get_args(Fit):

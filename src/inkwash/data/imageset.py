@@ -59,8 +59,8 @@ class Reading:
         if pixels.dtype != np.uint8:
             low, high = self.ranges[str(pixels.dtype)]
             pixels = ((pixels.astype(np.float64) - low) / (high - low)).astype(np.float32)
-        channels = [resize(c, self.size, Image.Resampling.LANCZOS) for c in _channels(pixels, self.channels)]
-        stacked = np.stack(channels)
+        planes = _channels(pixels, self.channels)
+        stacked = np.stack([resize(plane, self.size, Image.Resampling.LANCZOS) for plane in planes])
         if stacked.dtype == np.uint8:
             return stacked if self.dtype == "uint8" else stacked.astype(np.uint16) * 257
         top = np.iinfo(self.dtype).max
@@ -68,7 +68,8 @@ class Reading:
 
     def mask(self, index: int) -> Pixels:
         """`(H, W)` uint8 classes: the class with the largest area in each pixel."""
-        assert self.masks is not None and self.table is not None
+        assert self.masks is not None
+        assert self.table is not None
         code = codes(self.source.picture(self.masks[index], mask=True))
         classes = self.table(code if self.fit == "squash" else centre(code, self.size))
         return shrink(classes, self.size, self.table.classes)

@@ -1,21 +1,21 @@
 """Reading a layout from names alone: folders of splits, of classes, of masks, and suffixes of masks."""
 
-import os
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from inkwash.data.item import SPLITS, Found, Item
 from inkwash.data.picture import SUFFIXES
 
-_IMAGES = frozenset("images image imgs img original originals inputs photos pictures".split())
+_IMAGES = frozenset(["images", "image", "imgs", "img", "original", "originals", "inputs", "photos", "pictures"])
 MASKS = frozenset(
-    "masks mask labels label annotations annotation vessels vessel manual 1st_manual gt groundtruth ground_truth "
-    "segmentations segmentation seg segs teeth lesions lesion disc discs cup glands nuclei lungs".split()
+    ["masks", "mask", "labels", "label", "annotations", "annotation", "segmentations", "segmentation", "segs", "seg"]
+    + ["manual", "1st_manual", "gt", "groundtruth", "ground_truth", "vessels", "vessel", "lesions", "lesion", "teeth"]
+    + ["disc", "discs", "cup", "glands", "nuclei", "lungs"]
 )
 _MASK_SUFFIX = re.compile(
-    r"(?<=.)[-_ .](?:masks?|seg|segmentation|labels?|lbl|gt|groundtruth|annotation|anno|1stHO|2ndHO|manual\d?|vessels?)$",
+    r"(?<=.)[-_ .](?:masks?|seg|segmentation|labels?|lbl|gt|groundtruth|anno|annotation|1stHO|manual\d?|vessels?)$",
     re.IGNORECASE,
 )
 _IMAGE_SUFFIX = re.compile(r"(?<=.)[-_ ](?:images?|img|orig|original|training|test)$", re.IGNORECASE)
@@ -30,6 +30,7 @@ class _Name:
     split: str | None
     folders: tuple[str, ...]
     stem: str
+    in_images: bool
     in_masks: bool
 
     @property
@@ -50,13 +51,13 @@ def read_layout(names: list[str]) -> Found:
     """
     pictures = [_take_apart(n) for n in names if PurePosixPath(n).suffix.lower() in SUFFIXES]
     images, masks, found = _pair(pictures)
-    base = len(os.path.commonprefix([i.folders for i in images])) if images else 0
+    levels = list(zip(*(i.folders for i in images), strict=False))
+    base = next((k for k, level in enumerate(levels) if len(set(level)) > 1), len(levels))
     groups, labels = _folders(images, base, found)
     for image in images:
         folder = image.folders[base] if len(image.folders) > base else None
-        found.items.append(
-            Item(image.name, masks.get(image.name), folder if labels else None, image.split, folder if groups else None)
-        )
+        label, group = folder if labels else None, folder if groups else None
+        found.items.append(Item(image.name, masks.get(image.name), label, image.split, group))
     if labels:
         found.layout += ", a folder for each class"
     return found
@@ -64,47 +65,59 @@ def read_layout(names: list[str]) -> Found:
 
 def _take_apart(name: str) -> _Name:
     path = PurePosixPath(name)
-    split, in_masks, folders = None, False, []
+    split, in_images, in_masks, folders = None, False, False, []
     for part in path.parts[:-1]:
         if part.lower() in SPLITS and split is None:
             split = SPLITS[part.lower()]
         elif part.lower() in MASKS:
             in_masks = True
-        elif part.lower() not in _IMAGES:
+        elif part.lower() in _IMAGES:
+            in_images = True
+        else:
             folders.append(part)
-    return _Name(name, split, tuple(folders), path.stem, in_masks)
+    return _Name(name, split, tuple(folders), path.stem, in_images, in_masks)
 
 
 def _pair(names: list[_Name]) -> tuple[list[_Name], dict[str, str], Found]:
-    """Pictures, the mask of each, and what was found amiss; a rule that makes no pair is not applied."""
-    for layout, is_mask in (
-        ("pictures and masks in folders of their own", lambda n: n.in_masks),
-        ("masks beside the pictures, told by their names", lambda n: n.suffixed),
-    ):
-        images = [n for n in names if not is_mask(n)]
-        found = Found([], layout)
-        by_key: dict[object, str] = {}
-        for mask in (n for n in names if is_mask(n)):
-            if (mask.split, mask.key) in by_key:
-                found.problems.append((mask.name, f"is a second mask beside {by_key[mask.split, mask.key]}"))
-            by_key.setdefault((mask.split, mask.key), mask.name)
-        pairs = {}
-        for image in images:
-            mask_name = by_key.get((image.split, image.key)) or by_key.get((None, image.key))
-            if mask_name:
-                pairs[image.name] = mask_name
-        if not pairs:
-            continue
-        used = set(pairs.values())
-        found.problems += [(i.name, "has no mask") for i in images if i.name not in pairs]
-        found.problems += [(m, "is a mask without a picture") for m in by_key.values() if m not in used]
-        return [i for i in images if i.name in pairs], pairs, found
-    # A folder of masks that pair with nothing (a class may be called so) is part of the name again.
-    whole = [
-        _Name(n.name, n.split, tuple(p for p in PurePosixPath(n.name).parts[:-1] if p.lower() not in SPLITS), n.stem, False)
-        for n in names
-    ]
-    return whole, {}, Found([], "pictures")
+    """Pictures, the mask of each, and what was found amiss."""
+    inside = [n for n in names if n.in_masks]
+    outside = [n for n in names if not n.in_masks]
+    paired = _match(outside, inside, Found([], "pictures and masks in folders of their own"))
+    # Folders called `images` and `masks` mean it, even if nothing pairs; `masks` alone may be a class.
+    if paired[1] or (inside and any(n.in_images for n in outside)):
+        return paired
+    suffixed = [n for n in names if n.suffixed]
+    rest = [n for n in names if not n.suffixed]
+    paired = _match(rest, suffixed, Found([], "masks beside the pictures, told by their names"))
+    if paired[1]:
+        return paired
+    for k, n in enumerate(names):
+        parts = PurePosixPath(n.name).parts[:-1]
+        names[k] = replace(n, folders=tuple(p for p in parts if p.lower() not in SPLITS))
+    return names, {}, Found([], "pictures")
+
+
+def _match(images: list[_Name], masks: list[_Name], found: Found) -> tuple[list[_Name], dict[str, str], Found]:
+    """Masks to pictures by split, folders and stem; what is left over by the stem alone, where it is unique."""
+    by_key: dict[object, _Name] = {}
+    for mask in masks:
+        first = by_key.setdefault((mask.split, mask.key), mask)
+        if first is not mask:
+            found.problems.append((mask.name, f"is a second mask beside {first.name}"))
+    pairs = {i.name: by_key.pop((i.split, i.key)).name for i in images if (i.split, i.key) in by_key}
+    alone = [i for i in images if i.name not in pairs]
+    lone = Counter(i.key[1] for i in alone)
+    left: dict[str, list[_Name]] = {}
+    for mask in by_key.values():
+        left.setdefault(mask.key[1], []).append(mask)
+    for image in alone:
+        same = left.get(image.key[1], [])
+        if len(same) == lone[image.key[1]] == 1 and len({same[0].split, image.split} - {None}) < 2:
+            pairs[image.name] = by_key.pop((same[0].split, same[0].key)).name
+        else:
+            found.problems.append((image.name, "has no mask"))
+    found.problems += [(m.name, "is a mask without a picture") for m in by_key.values()]
+    return [i for i in images if i.name in pairs], pairs, found
 
 
 def _folders(images: list[_Name], base: int, found: Found) -> tuple[bool, bool]:

@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from inkwash.data.item import SPLITS, Found, Item
@@ -14,6 +14,7 @@ from inkwash.errors import WrongUse, unknown
 
 ROLES = ("image", "mask", "label", "split", "group")
 IMAGE_WORDS = ("image", "images", "img", "filename", "file", "path", "picture", "photo")
+_MASK_WORDS = ("mask", "masks", "segmentation", *sorted(MASKS - {"mask", "masks", "segmentation"}))
 _LABEL_WORDS = ("label", "class", "cls", "category", "diagnosis", "dx", "target", "grade")
 _GROUP_WORDS = ("patient", "subject", "case", "person", "lesion", "group")
 _SPLIT_WORDS = ("split", "subset", "partition", "fold", "set")
@@ -42,7 +43,7 @@ def read_lists(source: Source, names: list[str], columns: Mapping[str, str]) -> 
         return None
     splits = [SPLITS.get(PurePosixPath(n).stem.lower()) for n in tables]
     if len(tables) > 1 and not all(splits):
-        raise WrongUse(f"{source.path}: several lists name pictures ({', '.join(tables)}): give one of them as the path")
+        raise WrongUse(f"{source.path}: several lists name pictures ({', '.join(tables)}): keep one, or give its path")
     found: Found | None = None
     for (name, rows), split in zip(tables.items(), splits, strict=True):
         part = _read(name, rows, _Resolver(source, name), columns, split)
@@ -95,10 +96,6 @@ def _rows(source: Source, name: str) -> list[dict[str, str]]:
         raise WrongUse(f"{source.path}: {name} cannot be read as CSV ({error})") from error
 
 
-def _words(column: str) -> list[str]:
-    return [w.lower() for w in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", column)]
-
-
 def _file_columns(rows: list[dict[str, str]], resolve: _Resolver) -> list[str]:
     """Columns whose values name files: they look like pictures, or most of them are found."""
     columns = []
@@ -122,56 +119,76 @@ def choose(
         others: the values of each other column.
         rows: how many rows there are.
         given: roles that are settled.
+        where: the list, for messages.
     """
-    remarks: list[str] = []
     for role, column in given.items():
         if role not in ROLES:
             raise unknown("role of a column", role, ROLES)
         if column not in files and column not in others:
             raise WrongUse(f"{where} has no column {column!r} for the {role}: columns: {', '.join([*files, *others])}")
-    chosen = dict(given)
-    free = [c for c in files if c not in chosen.values()]
+    chosen, remarks = dict(given), []
     if "image" not in chosen:
-        named = sorted((c for c in free if set(_words(c)) & set(IMAGE_WORDS) and not set(_words(c)) & MASKS), key=_rank(IMAGE_WORDS))
+        free = [c for c in files if c not in chosen.values()]
+        named = [c for c in _ranked(free, IMAGE_WORDS) if not set(_words(c)) & MASKS]
         if not named and len(free) > 1:
             remarks.append(f"{where}: none of the columns {', '.join(free)} is called image: {free[0]!r} was taken")
         chosen["image"] = (named or free)[0]
-        free.remove(chosen["image"])
     if "mask" not in chosen:
-        named = sorted((c for c in free if set(_words(c)) & MASKS), key=_rank(("mask", "masks", "segmentation", "label")))
+        named = _ranked([c for c in files if c not in chosen.values()], _MASK_WORDS)
         if len(named) > 1:
             remarks.append(f"{where}: the masks could be {', '.join(named)}: {named[0]!r} was taken")
         if named:
             chosen["mask"] = named[0]
-    facts = {c: [v for v in values if v] for c, values in others.items() if c not in chosen.values()}
+    facts = {c: values for c, values in others.items() if c not in chosen.values() and any(values)}
     if "split" not in chosen:
-        splits = [c for c in facts if set(_words(c)) & set(_SPLIT_WORDS) and all(v.lower() in SPLITS for v in facts[c])]
-        # `split` before `subset`: one may refine the other.
-        chosen |= {"split": c for c in sorted(splits, key=_rank(_SPLIT_WORDS))[:1]}
+        named = [c for c in _ranked(list(facts), _SPLIT_WORDS) if c == "split" or _all_splits(facts[c])]
+        if named:
+            chosen["split"] = named[0]
+            del facts[named[0]]
     if "group" not in chosen:
-        groups = [c for c in facts if (w := set(_words(c))) & set(_GROUP_WORDS) and w <= set(_GROUP_WORDS) | _IDENTIFIER]
-        chosen |= {"group": c for c in sorted(groups, key=_rank(_GROUP_WORDS))[:1] if facts[c]}
+        named = [c for c in _ranked(list(facts), _GROUP_WORDS) if set(_words(c)) <= {*_GROUP_WORDS, *_IDENTIFIER}]
+        # A column called `group` may be any grouping; one that the given split cuts through isn't one of patients.
+        if named and _words(named[0]) == ["group"] and _crosses(facts[named[0]], others.get(chosen.get("split", ""))):
+            remarks.append(f"{where}: column {named[0]!r} is not read as patients, the given split cuts through it")
+            named = named[1:]
+        if named:
+            chosen["group"] = named[0]
+            del facts[named[0]]
     if "label" not in chosen:
-        labels = [
-            c for c in facts
-            if set(_words(c)) & set(_LABEL_WORDS) and c not in chosen.values() and 2 <= len(set(facts[c])) <= max(2, rows / 2)
-        ]
+        named = [c for c in _ranked(list(facts), _LABEL_WORDS) if 2 <= len(set(facts[c]) - {""}) <= max(2, rows / 2)]
         # A column of names says more than one of numbers.
-        labels.sort(key=lambda c: ("name" not in _words(c), _rank(_LABEL_WORDS)(c)))
-        if len({tuple(_partition(others[c])) for c in labels}) > 1:
-            remarks.append(f"{where}: the classes could be {', '.join(labels)}: {labels[0]!r} was taken")
-        chosen |= {"label": c for c in labels[:1]}
+        named.sort(key=lambda c: "name" not in _words(c))
+        if len({tuple(_partition(facts[c])) for c in named}) > 1:
+            remarks.append(f"{where}: the classes could be {', '.join(named)}: {named[0]!r} was taken")
+        if named:
+            chosen["label"] = named[0]
     return chosen, remarks
+
+
+def _words(column: str) -> list[str]:
+    """The words of a name: `patient_id`, `PatientID` and `patientId` have the same two."""
+    return [w.lower() for w in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", column)]
+
+
+def _ranked(columns: list[str], words: Sequence[str]) -> list[str]:
+    """The columns whose names hold one of the words, by the order of the words."""
+    rank = {c: min((words.index(w) for w in _words(c) if w in words), default=-1) for c in columns}
+    return sorted((c for c in columns if rank[c] >= 0), key=lambda c: rank[c])
+
+
+def _all_splits(values: list[str]) -> bool:
+    return all(v.lower() in SPLITS for v in values if v)
+
+
+def _crosses(groups: list[str], splits: list[str] | None) -> bool:
+    """Whether a group lies in more than one split."""
+    return splits is not None and len(set(zip(groups, splits, strict=True))) > len(set(groups))
 
 
 def _partition(values: list[str]) -> list[int]:
     """The values by order of first appearance: equal for columns that say the same in other words."""
     seen: dict[str, int] = {}
     return [seen.setdefault(v, len(seen)) for v in values]
-
-
-def _rank(words: tuple[str, ...]):  # type: ignore[no-untyped-def]
-    return lambda column: min((words.index(w) for w in _words(column) if w in words), default=len(words))
 
 
 def _read(

@@ -50,6 +50,10 @@ def codes(picture: Picture) -> Pixels:
 
 def count(code: Pixels) -> dict[int, int]:
     """How many pixels have each code."""
+    if code.max() < 1 << 16:
+        counts = np.bincount(code.ravel())
+        values = counts.nonzero()[0]
+        return dict(zip(values.tolist(), counts[values].tolist(), strict=True))
     values, counts = np.unique(code, return_counts=True)
     return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
@@ -94,9 +98,9 @@ class MaskTable(BaseModel):
         """Classes `(H, W)` uint8 of codes `(H, W)`."""
         if self.rule != "values":
             return (code >= self.codes[0]).astype(np.uint8)
-        if self.codes[-1] >= _COLOUR and code.max() < _COLOUR:
-            code = _COLOUR + code * 0x010101
-        return np.searchsorted(np.asarray(self.codes), code).astype(np.uint8)
+        if self.codes[-1] >= _COLOUR:
+            code = np.where(code < _COLOUR, _COLOUR + code * 0x010101, code)
+        return np.searchsorted(np.asarray(self.codes, dtype=np.int32), code).astype(np.uint8)
 
     def share(self, counts: Mapping[int, int]) -> list[int]:
         """How many pixels fall into each class."""

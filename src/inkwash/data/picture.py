@@ -14,8 +14,10 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 SUFFIXES = frozenset(
-    ".png .jpg .jpeg .jpe .jfif .webp .bmp .dib .gif .tif .tiff .ppm .pgm .pbm .pnm .jp2 .tga .avif".split()
+    [".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".ppm", ".pgm"]
+    + [".pbm", ".pnm", ".jp2", ".tga", ".avif"]
 )
+VOLUMES = (".nii", ".nii.gz", ".dcm", ".mha", ".mhd", ".nrrd", ".h5", ".mgz")
 # Lossy coding of a grey picture in RGB leaves the channels a few steps apart.
 _GREY = 8
 
@@ -78,11 +80,11 @@ def decode(data: bytes, *, mask: bool = False) -> Picture:
     return Picture(pixels, mode, pages)
 
 
-def resize(channel: Pixels, size: tuple[int, int], filter: Image.Resampling) -> Pixels:
-    """One channel `(H, W)`, uint8 or float32, resized to `size` = `(H, W)`; shrinking averages (antialiased)."""
-    if channel.shape == size:
-        return channel
-    return np.asarray(Image.fromarray(np.ascontiguousarray(channel)).resize(size[::-1], filter))
+def resize(pixels: Pixels, size: tuple[int, int], filter: Image.Resampling) -> Pixels:
+    """`(H, W)` uint8 or float32 at another size `(H, W)`; shrinking averages (antialiased)."""
+    if pixels.shape == size:
+        return pixels
+    return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize(size[::-1], filter))
 
 
 def centre(pixels: Pixels, size: tuple[int, int]) -> Pixels:
@@ -97,7 +99,8 @@ def centre(pixels: Pixels, size: tuple[int, int]) -> Pixels:
 def _pixels(image: Image.Image, mask: bool) -> Pixels:
     if image.mode == "I" or image.mode.startswith("I;16"):
         values = np.asarray(image)
-        return values.astype(np.uint16 if 0 <= values.min() and values.max() < 1 << 16 else np.int32)[..., None]
+        short = values.min() >= 0 and values.max() < 1 << 16
+        return values.astype(np.uint16 if short else np.int32)[..., None]
     if image.mode == "F":
         return np.asarray(image)[..., None]
     if image.mode in ("1", "L") and "transparency" not in image.info:

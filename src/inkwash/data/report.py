@@ -10,6 +10,8 @@ from inkwash.data.survey import Survey
 
 _FEW = 50
 _TINY = 16
+_SHOWN = 20
+_CHANNELS = {1: "grey", 3: "colour"}
 
 
 class MaskClass(BaseModel):
@@ -81,11 +83,11 @@ class Report(BaseModel):
             ("pictures", f"{self.pictures}" + (f", and {self.left_out} bad ones" if self.left_out else "")),
             ("size", _sizes(self.sizes) if self.sizes else ""),
             ("modes", _counts(self.modes)),
-            ("read as", f"{'grey' if self.channels == 1 else f'{self.channels} channels'}, {self.bits} bits"),
+            ("read as", f"{_CHANNELS.get(self.channels, f'{self.channels} channels')}, {self.bits} bits"),
             ("classes", _counts(self.classes)),
             ("masks", f"{self.masks}, {self.empty_masks} of them empty" if self.masks else ""),
             ("mask classes", ", ".join(f"{k}: {c.value} ({c.share:.2%})" for k, c in enumerate(self.mask_classes))),
-            ("splits", f"{_counts(self.splits)} ({self.split_rule})"),
+            ("splits", f"{_counts(self.splits)} ({self.split_rule})" if self.splits else ""),
             ("groups", str(self.groups) if self.groups else ""),
         ]
         lines = [self.path] + [f"  {name:<13} {text}" for name, text in rows if text]
@@ -94,7 +96,8 @@ class Report(BaseModel):
             ("look at", self.warnings),
             ("bad files", [f"{p.name} {p.reason}" for p in self.problems]),
         ):
-            lines += [f"  {title if first else '':<13} {entry}" for first, entry in _marked(entries)]
+            shown = entries if len(entries) <= _SHOWN else [*entries[:_SHOWN], f"and {len(entries) - _SHOWN} more"]
+            lines += [f"  {'' if k else title:<13} {entry}" for k, entry in enumerate(shown)]
         return "\n".join(lines)
 
 
@@ -215,7 +218,3 @@ def _sizes(sizes: Sizes) -> str:
 
 def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {number}" for name, number in counts.items())
-
-
-def _marked(entries: list[str]) -> list[tuple[bool, str]]:
-    return [(k == 0, entry) for k, entry in enumerate(entries)]

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from inkwash.data.picture import Picture, Unreadable, decode
+from inkwash.data.picture import VOLUMES, Picture, Unreadable, decode
 from inkwash.errors import WrongUse
 
 # One file of an archive may unpack to this much; a bomb promises kilobytes and delivers gigabytes.
@@ -27,6 +27,8 @@ class Source(ABC):
 
     def picture(self, name: str, *, mask: bool = False) -> Picture:
         """The decoded picture, or `Unreadable`."""
+        if name.lower().endswith(VOLUMES):
+            raise Unreadable("is a volume or DICOM file: only 2-D pictures are read")
         return decode(self.read(name), mask=mask)
 
 
@@ -79,9 +81,7 @@ class Archive(Source):
         try:
             with self._zip.open(info) as file:
                 data = file.read(_LARGEST + 1)
-        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, ValueError) as error:
-            raise Unreadable("is damaged inside the archive") from error
-        except Exception as error:  # zlib.error and its kin share no base class
+        except Exception as error:  # zlib.error, BadZipFile, EOFError and their kin share no base class
             raise Unreadable("is damaged inside the archive") from error
         if len(data) > _LARGEST:
             raise Unreadable("unpacks to more than it declares (a zip bomb?)")

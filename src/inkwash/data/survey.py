@@ -5,7 +5,7 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from functools import cached_property
 from pathlib import Path
 
@@ -118,8 +118,8 @@ class Survey:
         return MaskTable.of(self.mask_counts) if self.masks else None
 
 
-def survey(source: Source, found: Found) -> Iterator[int | Survey]:
-    """Look at every file; yields how many are done and at last the `Survey`.
+def survey(source: Source, found: Found) -> Generator[int, None, Survey]:
+    """Look at every file; yields how many are done and returns the `Survey`.
 
     What was seen is kept in the cache by content, so another run only reads the bytes again.
     """
@@ -134,7 +134,7 @@ def survey(source: Source, found: Found) -> Iterator[int | Survey]:
     yield from spread(look, range(len(jobs)))
     _keep(source.path, seen)
     masks = [seen[i.mask, True] if i.mask else None for i in found.items]
-    yield Survey(found, [seen[i.image, False] for i in found.items], masks)
+    return Survey(found, [seen[i.image, False] for i in found.items], masks)
 
 
 def _look(source: Source, name: str, mask: bool, kept: dict[str, Facts]) -> Facts:
