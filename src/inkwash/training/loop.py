@@ -163,9 +163,15 @@ class _Objective(nn.Module):
         return cast(Trainable, self.system).loss(batch, noise=noise)
 
 
-def _torch_seed(noise: Noise) -> int:
-    """For torch's own generator, keyed by the first item."""
-    return int(noise[:1].uniform((), "torch", dtype=torch.float64).item() * 2**53)
+@contextmanager
+def _dropout(noise: Noise, device: torch.device) -> Iterator[None]:
+    """Torch's own generator, which drop-out draws from, is set from the first item inside and as before outside."""
+    seed = int(noise[:1].uniform((), "torch", dtype=torch.float64).item() * 2**53)
+    cuda = device.type == "cuda"
+    with torch.random.fork_rng([device] if cuda else []):
+        # Not torch.manual_seed: it prepares every kind of device there could be, which takes longer than a small step.
+        (torch.cuda.manual_seed if cuda else torch.default_generator.manual_seed)(seed)
+        yield
 
 
 class _Due:
@@ -244,10 +250,8 @@ class _Training:
         for within in range(options.accumulation):
             batch, noise = next(batches)
             last = within == options.accumulation - 1
-            devices = [self.device] if self.device.type == "cuda" else []
             with nullcontext() if last else self.accelerator.no_sync(self.objective):
-                with torch.random.fork_rng(devices), torch.autocast(self.device.type, torch.bfloat16, self.bf16):
-                    torch.manual_seed(_torch_seed(noise))
+                with _dropout(noise, self.device), torch.autocast(self.device.type, torch.bfloat16, self.bf16):
                     terms = self.objective(batch, noise)
                 # Distributed training takes the mean over the processes.
                 self.accelerator.backward(terms["loss"].sum() * (processes / options.batch))

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from accelerate import PartialState
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -23,36 +22,12 @@ from torch import Tensor, nn
 from inkwash.data.spec import DataSpec
 from inkwash.errors import Failed, WrongUse
 from inkwash.training.atomic import sweep, write_tensors, write_text
-from inkwash.training.options import TrainOptions, parse
+from inkwash.training.card import card
+from inkwash.training.manifest import FORMAT, Manifest, read
+from inkwash.training.options import TrainOptions
 
-FORMAT = 1
-_PICKLED = frozenset({".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"})
 _PARTS = ("config.yaml", "model.safetensors", "metrics.jsonl", "README.md", "report.html")
 _FOLDERS = ("samples", "checkpoints", "snapshots", "tensorboard")
-
-
-class Manifest(BaseModel):
-    """What `config.yaml` says.
-
-    Attributes:
-        format: of the run folder; `FORMAT` is the newest this version reads.
-        inkwash, torch: the versions that trained it.
-        system, config: the system's name and its options.
-        spec: the data the system was made for.
-        data: where the data lay and which it was: `path`, `fingerprint` and what else is worth telling.
-        options: how it was trained.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: int
-    inkwash: str
-    torch: str
-    system: str
-    config: dict[str, Any]
-    spec: DataSpec
-    data: dict[str, Any]
-    options: TrainOptions
 
 
 class Run:
@@ -119,30 +94,7 @@ class Run:
     def resume(cls, path: str | Path) -> "Run":
         """A run whose training may not have got as far as a model. Errors as of `open`."""
         path = Path(path)
-        if path.is_file():
-            if path.suffix in _PICKLED:
-                raise WrongUse(f"{path} is a pickled checkpoint, which could run any program and is never opened: "
-                               "give the run folder")
-            raise WrongUse(f"{path} is a file: give the run folder that holds config.yaml")
-        if not path.is_dir():
-            raise WrongUse(f"{path} does not exist: give a run folder, as inkwash train --out makes it")
-        config = path / "config.yaml"
-        if not config.is_file():
-            raise WrongUse(f"{path} is no run folder: it has no config.yaml")
-        try:
-            content = yaml.safe_load(config.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise WrongUse(f"{config} is not valid YAML: {str(error).splitlines()[0]}") from None
-        except OSError as error:
-            raise WrongUse(f"{config} cannot be read: {error.strerror}") from None
-        if not isinstance(content, dict) or not isinstance(content.get("format"), int):
-            raise WrongUse(f"{config} is not the config.yaml of a run: it names no format")
-        if content["format"] > FORMAT:
-            raise WrongUse(
-                f"{path} was made by a newer Inkwash ({content.get('inkwash', 'unknown')}, run format "
-                f"{content['format']}; this one reads up to {FORMAT}): upgrade inkwash"
-            )
-        return cls(path, parse(Manifest, content, where=str(config)))
+        return cls(path, read(path))
 
     @property
     def system(self) -> str:
@@ -240,9 +192,22 @@ class Run:
         kept = [row for row in self.metrics() if row["step"] <= step]
         write_text(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
 
+    def write_card(
+        self,
+        *,
+        command: str,
+        title: str = "",
+        paper: str = "",
+        data_licence: str | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Write the model card, `README.md`. The arguments are those of `card`."""
+        manifest = self.manifest
+        text = card(manifest, command=command, title=title, paper=paper, data_licence=data_licence, metrics=metrics)
+        write_text(self.path / "README.md", text)
+
     def _write_manifest(self) -> None:
-        text = yaml.safe_dump(self.manifest.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        write_text(self.path / "config.yaml", text)
+        write_text(self.path / "config.yaml", self.manifest.to_yaml())
 
 
 def _make_room(path: Path, overwrite: bool) -> None:

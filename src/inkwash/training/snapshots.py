@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float64
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from inkwash.errors import WrongUse
@@ -98,13 +98,7 @@ def reconstruct(paths: Sequence[Path], std: float, *, step: int | None = None) -
     Raises:
         WrongUse: there are no snapshots, or one of the files is not a snapshot.
     """
-    kept: list[tuple[int, float]] = []
-    for path in paths:
-        with safe_open(path, framework="pt") as file:
-            facts = file.metadata() or {}
-        if not {"step", "std"} <= facts.keys():
-            raise WrongUse(f"{path} is not a snapshot: it does not say of which step and width it is")
-        kept.append((int(facts["step"]), float(facts["std"])))
+    kept = [_moment(path) for path in paths]
     if not kept:
         raise WrongUse("there are no snapshots to recombine: train with --set snapshots=16")
     last = max(range(len(kept)), key=lambda i: kept[i][0])
@@ -118,3 +112,15 @@ def reconstruct(paths: Sequence[Path], std: float, *, step: int | None = None) -
                 elif index == last:
                     total[name] = file.get_tensor(key)
     return total
+
+
+def _moment(path: Path) -> tuple[int, float]:
+    """The step and the width of a snapshot file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = file.metadata() or {}
+        return int(facts["step"]), float(facts["std"])
+    except (KeyError, ValueError):
+        raise WrongUse(f"{path} is not a snapshot: it does not say of which step and width it is") from None
+    except (OSError, SafetensorError) as error:
+        raise WrongUse(f"{path} cannot be read ({error}): copy it again") from None
