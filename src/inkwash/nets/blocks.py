@@ -1,5 +1,7 @@
 """The blocks of the U-Net, for one, two and three spatial dimensions."""
 
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -8,6 +10,20 @@ from torch import Tensor, nn
 CONV: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
+M = TypeVar("M", bound=nn.Module)
+
+
+def zeroed(module: M) -> M:
+    """The module with all its weights set to zero: a branch that starts as nothing."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+def activate(x: Tensor) -> Tensor:
+    """SiLU, in place where no gradient needs `x`."""
+    return F.silu(x, inplace=not torch.is_grad_enabled())
+
 
 def groups_of(channels: int) -> int:
     """The most groups, up to 32, that divide `channels` with four channels or more in each."""
@@ -15,29 +31,24 @@ def groups_of(channels: int) -> int:
 
 
 class Norm(nn.GroupNorm):
-    """Group normalization, its scale and shift optionally given by the condition."""
+    """Group normalization, its scale and shift optionally modulated."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(groups_of(channels), channels)
 
     def forward(
-        self, x: Float[Tensor, "b c *spatial"], modulation: Float[Tensor, "_ 2c"] | None = None
+        self, x: Float[Tensor, "b c *spatial"], modulation: Float[Tensor, "_ c2"] | None = None
     ) -> Float[Tensor, "b c *spatial"]:
+        """`norm(x) (1 + scale) + shift` with `modulation` the two along the channels, `(B, 2 C)` or `(1, 2 C)`."""
         if modulation is None:
-            return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+            return super().forward(x)
         scale, shift = modulation.chunk(2, dim=1)
         scale = scale + 1
-        if modulation.shape[0] == 1:  # one modulation for the whole batch is an affine map of the norm's own kernel
+        if modulation.shape[0] == 1:  # shared by the batch, it is an affine map that the norm's own kernel applies
             weight, bias = scale[0] * self.weight, torch.addcmul(shift[0], scale[0], self.bias)
             return F.group_norm(x, self.num_groups, weight, bias, self.eps)
         ones = [1] * (x.ndim - 2)
-        normed = F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
-        return torch.addcmul(shift.unflatten(1, (-1, *ones)), normed, scale.unflatten(1, (-1, *ones)))
-
-
-def activate(x: Tensor) -> Tensor:
-    """SiLU, in place where no gradient needs `x`."""
-    return F.silu(x, inplace=not torch.is_grad_enabled())
+        return torch.addcmul(shift.unflatten(1, (-1, *ones)), super().forward(x), scale.unflatten(1, (-1, *ones)))
 
 
 class ResBlock(nn.Module):
@@ -53,17 +64,32 @@ class ResBlock(nn.Module):
         self.conv_in = conv(inputs, outputs, 3, padding=1)
         self.norm_out = Norm(outputs)
         self.dropout = nn.Dropout(dropout)
-        self.conv_out = conv(outputs, outputs, 3, padding=1)
+        self.conv_out = zeroed(conv(outputs, outputs, 3, padding=1))
         self.skip = nn.Identity() if inputs == outputs else conv(inputs, outputs, 1)
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)
 
     def forward(
-        self, x: Float[Tensor, "b i *spatial"], modulation: Float[Tensor, "_ 2o"]
+        self, x: Float[Tensor, "b i *spatial"], modulation: Float[Tensor, "_ o2"]
     ) -> Float[Tensor, "b o *spatial"]:
         h = self.conv_in(activate(self.norm_in(x)))
         h = self.conv_out(self.dropout(activate(self.norm_out(h, modulation))))
         return h.add_(self.skip(x))
+
+
+class Attended(nn.Module):
+    """Attention on a feature map: its positions are the tokens. A residual branch.
+
+    Args:
+        attention: of tokens `(B, N, C)`; further arguments of `forward` are handed to it.
+    """
+
+    def __init__(self, channels: int, attention: nn.Module) -> None:
+        super().__init__()
+        self.norm, self.attention = Norm(channels), attention
+
+    def forward(self, x: Float[Tensor, "b c *spatial"], *condition: Tensor) -> Float[Tensor, "b c *spatial"]:
+        # For channels-last x both reshapes are views, and the tokens are rows of memory.
+        tokens = self.norm(x).flatten(2).transpose(1, 2)
+        return x + self.attention(tokens, *condition).transpose(1, 2).unflatten(2, x.shape[2:])
 
 
 class Downsample(nn.Module):
@@ -80,8 +106,8 @@ class Downsample(nn.Module):
 class Upsample(nn.Module):
     """Each pixel doubled along each axis, then a 3x3 convolution, cropped to `size`.
 
-    Computed as the transposed convolution of stride 2 that it equals: its kernel of 4 is the kernel of 3
-    added to itself one place on, which does 4/9 of the work in two dimensions and makes no doubled map.
+    Computed as the transposed convolution of stride 2 that it equals: the kernel of 4 is the kernel of 3
+    added to itself one place on. In two dimensions that is 4/9 of the work, and no doubled map is made.
     Where `size` is odd the convolution still sees the doubled pixel that is cropped.
     """
 
@@ -90,11 +116,11 @@ class Upsample(nn.Module):
         self.spatial = spatial
         self.conv = CONV[spatial](channels, channels, 3, padding=1)
 
-    def forward(self, x: Float[Tensor, "b c *half"], size: torch.Size) -> Float[Tensor, "b c *spatial"]:
+    def forward(self, x: Float[Tensor, "b c *half"], size: tuple[int, ...]) -> Float[Tensor, "b c *spatial"]:
         kernel = self.conv.weight.transpose(0, 1).flip(tuple(range(2, 2 + self.spatial)))
         for axis in range(self.spatial):
-            pad = [0, 0] * (self.spatial - 1 - axis)
-            kernel = F.pad(kernel, [*pad, 0, 1]) + F.pad(kernel, [*pad, 1, 0])
+            later = [0, 0] * axis  # pad takes the axes from the last
+            kernel = F.pad(kernel, [*later, 0, 1]) + F.pad(kernel, [*later, 1, 0])
         x = _TRANSPOSED[self.spatial](x, kernel, self.conv.bias, stride=2, padding=1)
         for axis, length in enumerate(size, start=2):
             x = x.narrow(axis, 0, length)

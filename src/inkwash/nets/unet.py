@@ -9,8 +9,8 @@ from torch.utils.checkpoint import checkpoint
 
 from inkwash.errors import WrongUse
 from inkwash.nets.attention import CrossAttention, SelfAttention
-from inkwash.nets.blocks import CONV, Downsample, Norm, ResBlock, Upsample, activate
-from inkwash.nets.border import check_condition, check_time, join
+from inkwash.nets.blocks import CONV, Attended, Downsample, Norm, ResBlock, Upsample, activate, zeroed
+from inkwash.nets.border import check_condition, join
 from inkwash.nets.embedding import Embedding
 
 
@@ -30,13 +30,21 @@ class Stage(nn.Module):
     ) -> None:
         super().__init__()
         self.block = ResBlock(spatial, inputs, outputs, dropout)
-        self.attention = SelfAttention(outputs, head_channels) if attention else None
-        self.cross = CrossAttention(outputs, context, head_channels) if attention and context else None
+        self.attention: Attended | None = None
+        self.cross: Attended | None = None
+        if attention:
+            among = SelfAttention(outputs, head_channels)
+            zeroed(among.out)
+            self.attention = Attended(outputs, among)
+        if attention and context:
+            towards = CrossAttention(outputs, context, head_channels)
+            zeroed(towards.out)
+            self.cross = Attended(outputs, towards)
 
     def forward(
         self,
         x: Float[Tensor, "b i *spatial"],
-        modulation: Float[Tensor, "_ 2o"],
+        modulation: Float[Tensor, "_ o2"],
         context: Float[Tensor, "b l d"] | None,
     ) -> Float[Tensor, "b o *spatial"]:
         x = self.block(x, modulation)
@@ -51,23 +59,23 @@ class UNet(nn.Module):
     """One U-Net for 1-D, 2-D and 3-D data of any size, odd sizes and a single pixel included.
 
     Each level halves the size, rounding up; on the way back it is doubled and cropped to the size it had.
-    In two dimensions everything inside is channels last, whatever the layout of `z`; the result has `z`'s.
+    In two dimensions everything inside is channels last, whatever the layout of `z`; the result has that of `z`.
 
     Args:
         channels_in: channels of `z`.
         channels_out: channels of the result; twice `channels_in` with learned variance.
         spatial: 1, 2 or 3.
-        base: channels of the first level.
+        base: channels of the first level, even.
         multipliers: channels of each level as a multiple of `base`, from the finest.
         blocks: residual blocks a level on the way down; one more on the way up.
-        attention: for each level, whether its positions attend to one another. The middle attends if any level does.
+        attention: for each level, whether its positions attend to one another; the middle does if any level does.
         head_channels: channels of an attention head; divides the channels of every level that attends.
         classes: labels are 0 .. classes - 1, or -1 for none; 0 for a network without labels.
         vector: size of the condition vector; 0 for none.
         context: channels D of the context `(B, L, D)`, attended to wherever there is attention; 0 for none.
         image: channels of the image concatenated to `z`; 0 for none.
         dropout: in [0, 1), before the second convolution of each block. It draws from torch's global generator.
-        checkpointing: recompute each stage in the backward pass instead of keeping its activations.
+        checkpointing: recompute each stage in the backward pass instead of keeping what it computed.
 
     Raises:
         WrongUse: an argument is out of range, or `attention` and `multipliers` differ in length.
@@ -95,17 +103,15 @@ class UNet(nn.Module):
         if spatial not in CONV:
             raise WrongUse(f"spatial is 1, 2 or 3, not {spatial}")
         if len(attention) != len(multipliers):
-            raise WrongUse(f"attention names {len(attention)} levels, multipliers {len(multipliers)}: give one for each")
+            raise WrongUse(f"{len(attention)} levels in attention, {len(multipliers)} in multipliers: one each")
         if min(channels_in, channels_out, base, blocks, len(multipliers), *multipliers) < 1 or base % 2:
             raise WrongUse("channels, multipliers and blocks are at least 1, and base is even")
+        if min(context, image) < 0 or not 0 <= dropout < 1:
+            raise WrongUse(f"context {context} and image {image} are 0 or more, dropout {dropout} in [0, 1)")
         if context and not any(attention):
-            raise WrongUse("a context is attended to where there is attention: set attention at one level at least")
+            raise WrongUse("a context is attended to where there is attention: set attention for a level")
         self.spatial, self.channels_in, self.image, self.context = spatial, channels_in, image, context
         self.checkpointing = checkpointing
-
-        widths = [base * m for m in multipliers]
-        self.embedding = Embedding(4 * base, frequencies=base, classes=classes, vector=vector)
-        self.enter = CONV[spatial](channels_in + image, base, 3, padding=1)
 
         def stage(inputs: int, outputs: int, attends: bool) -> Stage:
             return Stage(
@@ -118,9 +124,13 @@ class UNet(nn.Module):
                 dropout=dropout,
             )
 
+        self.embedding = Embedding(4 * base, frequencies=base, classes=classes, vector=vector)
+        self.enter = CONV[spatial](channels_in + image, base, 3, padding=1)
+        levels = [(base * m, bool(a)) for m, a in zip(multipliers, attention)]
+
         self.down = nn.ModuleList()
         kept, width = [base], base
-        for level, (outputs, attends) in enumerate(zip(widths, attention)):
+        for level, (outputs, attends) in enumerate(levels):
             if level > 0:
                 self.down.append(Downsample(spatial, width))
                 kept.append(width)
@@ -131,7 +141,7 @@ class UNet(nn.Module):
         self.middle = nn.ModuleList([stage(width, width, any(attention)), stage(width, width, False)])
 
         self.up = nn.ModuleList()
-        for level, (outputs, attends) in reversed([*enumerate(zip(widths, attention))]):
+        for level, (outputs, attends) in reversed([*enumerate(levels)]):
             for _ in range(blocks + 1):
                 self.up.append(stage(width + kept.pop(), outputs, attends))
                 width = outputs
@@ -139,34 +149,31 @@ class UNet(nn.Module):
                 self.up.append(Upsample(spatial, width))
 
         self.norm = Norm(width)
-        self.leave = CONV[spatial](width, channels_out, 3, padding=1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        self.leave = zeroed(CONV[spatial](width, channels_out, 3, padding=1))
 
-        # The modulation of every block comes from one product instead of one a block.
-        stages = [m for m in self.modules() if isinstance(m, Stage)]
-        self.shares = [2 * s.block.norm_out.num_channels for s in stages]
+        # The modulations of all blocks come from one product instead of one each.
+        stages = [part for part in (*self.down, *self.middle, *self.up) if isinstance(part, Stage)]
+        self.shares = [2 * part.block.norm_out.num_channels for part in stages]
         self.modulation = nn.Linear(4 * base, sum(self.shares))
 
     def forward(
         self,
-        z: Float[Tensor, "b c *spatial"],
-        t: Float[Tensor, "_"],
+        z: Float[Tensor, "b _ ..."],
+        t: Float[Tensor, "..."],
         *,
-        label: Int64[Tensor, "_"] | None = None,
-        vector: Float[Tensor, "_ _"] | None = None,
-        context: Float[Tensor, "_ _ _"] | None = None,
+        label: Int64[Tensor, "..."] | None = None,
+        vector: Float[Tensor, "..."] | None = None,
+        context: Float[Tensor, "..."] | None = None,
         image: Float[Tensor, "_ _ ..."] | None = None,
-    ) -> Float[Tensor, "b out *spatial"]:
+    ) -> Float[Tensor, "b out ..."]:
         """The network's output, `(B, channels_out, *spatial)`, in the layout of `z`.
 
         Raises:
             WrongUse: a shape is not what the network was built for, or a condition is one it has no place for.
         """
         x = join(z, image, spatial=self.spatial, channels=self.channels_in, image_channels=self.image)
-        check_time(z, t)
-        check_condition("context", context, (z.shape[0], None, self.context), self.context > 0)
-        embedding = activate(self.embedding(t, label, vector))
+        check_condition("context", context, (z.shape[0], None, self.context), built=self.context > 0)
+        embedding = activate(self.embedding(z, t, label, vector))
         shares = iter(self.modulation(embedding).split(self.shares, dim=1))
 
         layout = torch.channels_last if self.spatial == 2 else torch.contiguous_format
