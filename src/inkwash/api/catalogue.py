@@ -44,8 +44,7 @@ class Card(Entry):
     presets: dict[str, dict[str, Any]]
     commands: list[str]
 
-    def text(self) -> str:
-        """For a terminal."""
+    def __str__(self) -> str:
         width = max(len(option.name) for option in self.options) if self.options else 0
         lines = [f"{self.name}: {self.title} ({self.task})", self.paper, "", self.about, ""]
         lines.append("Options (--set name=value):")
@@ -63,8 +62,7 @@ class Catalogue(BaseModel):
 
     systems: list[Entry]
 
-    def text(self) -> str:
-        """For a terminal."""
+    def __str__(self) -> str:
         width = max((len(entry.name) for entry in self.systems), default=0)
         lines = [f"{entry.name:<{width}}  {entry.task:<12} {entry.title}" for entry in self.systems]
         return "\n".join([*lines, "", "More about one of them: inkwash show NAME"])

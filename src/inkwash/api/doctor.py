@@ -62,8 +62,7 @@ class Doctor(BaseModel):
     devices: list[Device]
     parts: list[Part]
 
-    def text(self) -> str:
-        """For a terminal."""
+    def __str__(self) -> str:
         lines = [f"inkwash {self.inkwash}, torch {self.torch}, python {self.python}, {self.system}", ""]
         for device in self.devices:
             speed = "bf16 is native" if device.bf16 else "bf16 is slow here, float32 is used"

@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except BrokenPipeError:
             # The interpreter flushes standard output once more at exit; give it somewhere to go.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 141
+            return 1
         except (Exception, KeyboardInterrupt) as error:
             code, line = explain(error)
             if os.environ.get("INKWASH_DEBUG"):

@@ -1,21 +1,60 @@
 """`inkwash evaluate`."""
 
 from pathlib import Path
+from typing import Annotated
 
+from cyclopts import Parameter
+
+from inkwash.cli.number import Whole
 from inkwash.cli.output import output
 from inkwash.cli.progress import follow
 
 
-def evaluate(run: Path, path: Path, /, *, json: bool = False) -> None:
+def evaluate(
+    run: Path,
+    path: Path,
+    /,
+    *,
+    number: Annotated[Whole | None, Parameter(name=["--number", "-n"])] = None,
+    steps: Whole | None = None,
+    sampler: str | None = None,
+    guidance: float | None = None,
+    seed: Whole = 0,
+    batch: Whole = 16,
+    network: str = "compact",
+    skip_bad: bool = False,
+    json: bool = False,
+) -> None:
     """Measure a trained run against held-out real images.
 
     $ inkwash evaluate runs/polyp polyps/
+    $ inkwash evaluate runs/polyp polyps/ -n 100 --steps 10 --sampler ddim --json
 
     Args:
         run: a run folder that inkwash train wrote.
-        path: the images to measure against: a folder, a zip, an .npz or a .csv list.
+        path: the data it was trained on: its test split is what is measured against.
+        number: images to draw; as many as are held out, at most 500, by default.
+        steps: evaluations of the network an image; the system's own number by default.
+        sampler: a solver, or solver@grid; inkwash show SYSTEM names them.
+        guidance: weight of the condition; 1 is the plain conditional model.
+        seed: of the drawn images.
+        batch: images at a time; changes speed and memory, never the figures.
+        network: whose features are compared: compact is bundled, inception-v3 asks for your weights.
+        skip_bad: leave out files that cannot be used instead of stopping.
         json: print one JSON document.
     """
     from inkwash.api.evaluate import evaluating
 
-    output(follow(evaluating(run, path)), json=json)
+    job = evaluating(
+        run,
+        path,
+        n=number,
+        steps=steps,
+        sampler=sampler,
+        guidance=guidance,
+        seed=seed,
+        batch=batch,
+        network=network,
+        skip_bad=skip_bad,
+    )
+    output(follow(job), json=json)

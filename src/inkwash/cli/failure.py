@@ -2,7 +2,7 @@
 
 import errno
 
-from cyclopts import CycloptsError
+from cyclopts import CycloptsError, UnusedCliTokensError
 
 from inkwash.errors import Failed, WrongUse
 
@@ -17,7 +17,7 @@ def explain(error: BaseException) -> tuple[int, str]:
 
 def _explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, CycloptsError):
-        words = str(error).rstrip(".")
+        words = _misparsed(error)
         return 2, f"{words[0].lower()}{words[1:]}; see {' '.join(['inkwash', *(error.command_chain or ()), '--help'])}"
     if isinstance(error, WrongUse):
         return 2, str(error)
@@ -32,6 +32,12 @@ def _explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, OSError) and error.strerror:
         return 1, f"{error.strerror.lower()}{_where(error)}"
     return 1, f"{type(error).__name__}: {error}; set INKWASH_DEBUG=1 for the traceback"
+
+
+def _misparsed(error: CycloptsError) -> str:
+    if isinstance(error, UnusedCliTokensError):
+        return f"nothing takes {' '.join(map(repr, error.unused_tokens or ()))}"
+    return str(error).rstrip(".")
 
 
 def _where(error: OSError) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from inkwash.cli.number import Whole
 from inkwash.cli.progress import follow
 
 
@@ -12,14 +13,14 @@ def sample(
     run: Path,
     /,
     *,
-    number: Annotated[int, Parameter(name=["--number", "-n"])],
+    number: Annotated[Whole, Parameter(name=["--number", "-n"])],
     out: Path,
-    steps: int | None = None,
+    steps: Whole | None = None,
     sampler: str | None = None,
     guidance: float | None = None,
-    seed: int = 0,
+    seed: Whole = 0,
     condition: str | None = None,
-    batch: int = 16,
+    batch: Whole = 16,
 ) -> None:
     """Draw new images from a trained run.
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from inkwash.cli.number import Whole
 from inkwash.cli.progress import follow
 
 
@@ -14,14 +15,15 @@ def train(
     /,
     *,
     out: Path,
-    steps: int | None = None,
+    steps: Whole | None = None,
     minutes: float | None = None,
-    size: int = 64,
-    batch: int = 16,
-    seed: int = 0,
+    size: Whole = 64,
+    batch: Whole = 16,
+    seed: Whole = 0,
     config: Path | None = None,
     set: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
     resume: bool = False,
+    overwrite: bool = False,
     skip_bad: bool = False,
 ) -> None:
     """Train a system on images and write a run folder.
@@ -38,11 +40,12 @@ def train(
         steps: train for this many steps.
         minutes: train for this long instead.
         size: side of the images in pixels.
-        batch: images a step.
+        batch: images a step; what suits the system by default.
         seed: of all randomness; the same seed gives the same run.
         config: a YAML file of options.
         set: single options, key=value; inkwash show SYSTEM lists them.
         resume: go on where the run in --out stopped.
+        overwrite: replace the run that is in --out.
         skip_bad: leave out files that cannot be used instead of stopping.
     """
     from inkwash.api.train import training
@@ -60,6 +63,7 @@ def train(
             config=config,
             set=set,
             resume=resume,
+            overwrite=overwrite,
             skip_bad=skip_bad,
         )
     )

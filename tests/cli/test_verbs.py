@@ -1,0 +1,124 @@
+"""Each verb hands over exactly what was asked, and prints what comes back."""
+
+import json
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from inkwash.api.progress import Progress
+
+
+class Answer(BaseModel):
+    dice: float = 0.5
+
+    def __str__(self) -> str:
+        return f"dice {self.dice}"
+
+
+class Job:
+    """A public iterator that remembers what it was called with."""
+
+    def __init__(self, result=None):
+        self.result, self.args, self.options = result, None, None
+
+    def __call__(self, *args, **options):
+        self.args, self.options = args, options
+        return iter([Progress("work", 1, 2), Progress("work", 2, 2, result=self.result)])
+
+
+def test_train(inkwash, stand_in):
+    job = Job()
+    stand_in("train", training=job)
+    line = "train ddpm a.zip --out r --steps 7 --size 32 --batch 4 --seed 9 --config c.yaml --set a=1 b=2 --set c=3"
+    said = inkwash(*line.split(), "--resume", "--overwrite", "--skip-bad")
+    assert (said.code, said.out) == (0, "r\n")
+    assert job.args == ("ddpm", Path("a.zip"))
+    assert job.options == {
+        "out": Path("r"),
+        "steps": 7,
+        "minutes": None,
+        "size": 32,
+        "batch": 4,
+        "seed": 9,
+        "config": Path("c.yaml"),
+        "set": ("a=1", "b=2", "c=3"),
+        "resume": True,
+        "overwrite": True,
+        "skip_bad": True,
+    }
+
+
+def test_train_leaves_what_is_not_said_to_the_function(inkwash, stand_in):
+    job = Job()
+    stand_in("train", training=job)
+    inkwash("train", "ddpm", "a", "--out", "r", "--minutes", "1.5")
+    assert job.options["minutes"] == 1.5
+    assert job.options["steps"] is None
+    assert job.options["set"] == ()
+    assert not job.options["resume"]
+    assert not job.options["skip_bad"]
+
+
+def test_sample(inkwash, stand_in):
+    job = Job()
+    stand_in("sample", sampling=job)
+    line = "sample r -n 5 --out o --steps 8 --sampler ddim@karras --guidance 2.5 --seed 3 --condition polyp --batch 2"
+    said = inkwash(*line.split())
+    assert (said.code, said.out) == (0, "o\n")
+    assert job.args == (Path("r"), 5)
+    assert job.options == {
+        "out": Path("o"),
+        "steps": 8,
+        "sampler": "ddim@karras",
+        "guidance": 2.5,
+        "seed": 3,
+        "condition": "polyp",
+        "batch": 2,
+    }
+
+
+def test_evaluate_prints_text_or_one_json_document(inkwash, stand_in):
+    job = Job(Answer())
+    stand_in("evaluate", evaluating=job)
+    assert inkwash("evaluate", "r", "p").out == "dice 0.5\n"
+    said = inkwash("evaluate", "r", "p", "--json")
+    assert json.loads(said.out) == {"dice": 0.5}
+    assert job.args == (Path("r"), Path("p"))
+    assert "work  2/2" in said.err
+
+
+def test_evaluate_hands_over_how_to_draw(inkwash, stand_in):
+    job = Job(Answer())
+    stand_in("evaluate", evaluating=job)
+    line = "evaluate r p -n 9 --steps 8 --sampler ddim --guidance 2 --seed 3 --batch 4 --network inception-v3"
+    inkwash(*line.split(), "--skip-bad")
+    assert job.options == {
+        "n": 9,
+        "steps": 8,
+        "sampler": "ddim",
+        "guidance": 2.0,
+        "seed": 3,
+        "batch": 4,
+        "network": "inception-v3",
+        "skip_bad": True,
+    }
+
+
+def test_data(inkwash, stand_in):
+    job = Job(Answer())
+    stand_in("describe", describing=job)
+    assert json.loads(inkwash("data", "p", "--json").out) == {"dice": 0.5}
+    assert inkwash("data", "p").out == "dice 0.5\n"
+    assert job.args == (Path("p"),)
+
+
+def test_demo_prints_the_report_last(inkwash, stand_in):
+    job = Job()
+    stand_in("demo", demonstrating=job)
+    assert inkwash("demo").out == "runs/demo/report.html\n"
+    assert job.options == {"out": Path("runs/demo")}
+    assert inkwash("demo", "--out", "x").out.splitlines()[-1] == "x/report.html"
+
+
+def test_no_verb_has_a_negated_flag(inkwash):
+    assert inkwash("data", "p", "--no-json").code == 2
