@@ -4,14 +4,14 @@ import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import psutil
 
 from inkwash.data.item import SPLITS, Found, Item
 from inkwash.data.listing import IMAGE_WORDS, choose
-from inkwash.data.picture import Picture, Unreadable
+from inkwash.data.picture import Picture, Pixels, Unreadable
 from inkwash.data.source import Source
 from inkwash.errors import WrongUse
 
@@ -30,7 +30,7 @@ class Arrays(Source):
         self._arrays = _load(path, file if file is not None else path)
         super().__init__(path, [])
 
-    def _at(self, name: str) -> np.ndarray[Any, Any]:
+    def _at(self, name: str) -> Pixels:
         key, _, rest = name.partition("[")
         return self._arrays[key][int(rest[:-1])]
 
@@ -89,7 +89,7 @@ class Arrays(Source):
         return found
 
 
-def _load(path: Path, file: Path | BinaryIO) -> dict[str, np.ndarray[Any, Any]]:
+def _load(path: Path, file: Path | BinaryIO) -> dict[str, Pixels]:
     try:
         with zipfile.ZipFile(file) as archive:
             unpacked = sum(i.file_size for i in archive.infolist())
@@ -111,7 +111,7 @@ def _load(path: Path, file: Path | BinaryIO) -> dict[str, np.ndarray[Any, Any]]:
         raise WrongUse(f"{path}: is damaged or no .npz") from error
 
 
-def _pixels(value: np.ndarray[Any, Any], mask: bool) -> np.ndarray[Any, Any]:
+def _pixels(value: Pixels, mask: bool) -> Pixels:
     """One picture of an array as `(H, W, C)`; of three axes the shortest end is the channels."""
     if value.ndim == 2:
         value = value[..., None]

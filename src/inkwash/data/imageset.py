@@ -169,7 +169,7 @@ class ImageSet:
                 return
             yield from self._fill(arrays)
             for array in arrays.values():
-                array.flush()
+                array.flush()  # type: ignore[attr-defined]
             del arrays
             # A draft of another process may have come first, or what lies there may be damaged.
             try:
@@ -219,7 +219,7 @@ def _channels(pixels: Pixels, wanted: int) -> list[Pixels]:
     return [pixels[..., k if have > 1 else 0] for k in range(wanted)]
 
 
-def _reserve(path: Path, shape: tuple[int, ...], dtype: str) -> np.memmap[Any, Any]:
+def _reserve(path: Path, shape: tuple[int, ...], dtype: str) -> Pixels:
     """A file of its full size: a full disk shows here, and not as a signal half-way."""
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
     with path.open("r+b") as file:

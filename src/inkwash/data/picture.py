@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 SUFFIXES = frozenset(
@@ -21,7 +22,7 @@ VOLUMES = (".nii", ".nii.gz", ".dcm", ".mha", ".mhd", ".nrrd", ".h5", ".mgz")
 # Lossy coding of a grey picture in RGB leaves the channels a few steps apart.
 _GREY = 8
 
-Pixels = np.ndarray[Any, Any]
+Pixels = NDArray[Any]
 
 
 class Unreadable(Exception):
