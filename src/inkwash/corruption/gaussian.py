@@ -16,7 +16,7 @@ the state after `k + 1` noisings, `t = (k + 1) / T`.
 import functools
 import math
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -51,8 +51,8 @@ class Gaussian(Corruption):
             noise leaves a bias that no number of steps removes.
     """
 
-    data_mean: float = 0.0
-    data_std: float = 1.0
+    data_mean: float = field(default=0.0, kw_only=True)
+    data_std: float = field(default=1.0, kw_only=True)
     scale: ClassVar[Scale] = "preserving"
 
     @abstractmethod
@@ -295,14 +295,11 @@ class Cosine(_Clipped):
     s: float = 0.008
 
     def _closed(self, t: Tensor) -> Tensor:
-        def phase(t: Tensor | float) -> Tensor:
-            return torch.as_tensor((t + self.s) / (1 + self.s) * (math.pi / 2), dtype=torch.float64)
-
-        # log(cos^2 b / cos^2 a) through the sine of the difference, so that nothing cancels near t = 0:
-        # 1 - cos^2 b / cos^2 a = sin(b - a) sin(b + a) / cos^2 a.
-        a, b = phase(0.0), phase(t)
-        near = torch.log1p(-(torch.sin(b - a) * torch.sin(b + a) / torch.cos(a) ** 2).clamp(max=0.5))
-        far = 2 * (torch.log(torch.cos(b)) - torch.log(torch.cos(a)))
+        # 1 - cos^2 b / cos^2 a = sin(b - a) sin(b + a) / cos^2 a, with b - a in one piece: nothing cancels near t = 0.
+        a = self.s / (1 + self.s) * (math.pi / 2)
+        on = t / (1 + self.s) * (math.pi / 2)
+        near = torch.log1p(-(torch.sin(on) * torch.sin(2 * a + on) / math.cos(a) ** 2).clamp(max=0.5))
+        far = 2 * (torch.log(torch.cos(a + on)) - math.log(math.cos(a)))
         return torch.where(t < 0.25, near, far)
 
 
@@ -373,7 +370,7 @@ class EDM(Gaussian):
 
     sigma_max: float = 80.0
     rho: float = 7.0
-    data_std: float = 0.5
+    data_std: float = field(default=0.5, kw_only=True)
     scale: ClassVar[Scale] = "exploding"
 
     def __post_init__(self) -> None:

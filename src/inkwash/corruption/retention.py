@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
 
+@runtime_checkable
 class Retention(Protocol):
     """The probability that a position has not been redrawn by time `t`, strictly decreasing."""
 

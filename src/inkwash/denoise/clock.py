@@ -1,7 +1,7 @@
 """What a network is told of the time: numbers of about 0 to 1000, which is what its sinusoidal embedding resolves."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float64
 from torch import Tensor
@@ -9,6 +9,7 @@ from torch import Tensor
 from inkwash.errors import WrongUse
 
 
+@runtime_checkable
 class Clock(Protocol):
     """From a time and its log-SNR to what the network reads. Hashable, because it is cached."""
 

@@ -10,7 +10,7 @@ error `out d` in `x`. All numbers are computed in float64 on the host.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float64
@@ -29,6 +29,7 @@ class Coefficients(NamedTuple):
     target_eps: Value
 
 
+@runtime_checkable
 class Parameterization(Protocol):
     """Gives the coefficients at given `alpha` and `sigma`. Hashable, because they are cached."""
 

@@ -6,7 +6,7 @@ parameterization: an error `d` in the network's output is an error `out d` in `x
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float64
 from torch import Tensor
@@ -17,6 +17,7 @@ from inkwash.errors import WrongUse
 Value = Float64[Tensor, "b"]
 
 
+@runtime_checkable
 class Weighting(Protocol):
     """The weight of the squared error of `x` at times `t`."""
 
