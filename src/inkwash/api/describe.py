@@ -4,15 +4,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from inkwash.api.progress import Progress
-from inkwash.data import Collection, Report, bundled, open_collection
-from inkwash.errors import unknown
+from inkwash.data import Collection, Report, open_collection
+from inkwash.data.packs import bundled, licence_of
+
+
+BUNDLED = "bundled:"
+
+
+def licence(path: str) -> str | None:
+    """The licence of bundled data; nobody knows that of other data but its owner."""
+    return licence_of(path.removeprefix(BUNDLED)) if path.startswith(BUNDLED) else None
 
 
 def find(path: str | Path, *, skip_bad: bool = False) -> Collection:
     """Open a user's data, or `bundled:NAME` for the pictures that come with Inkwash."""
     text = str(path)
-    if text.startswith("bundled:"):
-        path = bundled(text.removeprefix("bundled:"))
+    if text.startswith(BUNDLED):
+        path = bundled(text.removeprefix(BUNDLED))
     return open_collection(path, skip_bad=skip_bad)
 
 

@@ -12,6 +12,8 @@ import psutil
 import torch
 from pydantic import BaseModel
 
+from inkwash.training.options import bf16
+
 # What each optional part is for, by the name of its extra.
 PURPOSES = {
     "diffusers": "networks and weights of diffusers and transformers",
@@ -99,7 +101,7 @@ def _cpu(memory: int) -> Device:
         model=_cpu_model(),
         memory_gib=memory / 2**30,
         capability=torch.backends.cpu.get_cpu_capability(),
-        bf16=bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()),
+        bf16=bf16("auto", torch.device("cpu")),
     )
 
 
@@ -119,7 +121,7 @@ def _accelerators(memory: int) -> list[Device]:
                 model=found.name,
                 memory_gib=found.total_memory / 2**30,
                 capability=f"compute capability {found.major}.{found.minor}",
-                bf16=found.major >= 8,
+                bf16=bf16("auto", torch.device("cuda", index)),
             )
         )
     if torch.backends.mps.is_available():

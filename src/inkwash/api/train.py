@@ -2,16 +2,17 @@
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from inkwash import systems
 from inkwash.api import conditions, written
-from inkwash.api.describe import find
+from inkwash.api.describe import find, licence
 from inkwash.api.progress import Progress
 from inkwash.api.runs import build
 from inkwash.data import Collection, ImageSet
@@ -23,6 +24,7 @@ from inkwash.training import Run, TrainOptions, fit
 from inkwash.training.options import parse
 
 PREVIEWS = 8
+AUGMENTS = frozenset(part.name for part in fields(Augment))
 
 
 def training(
@@ -33,7 +35,7 @@ def training(
     steps: int | None = None,
     minutes: float | None = None,
     size: int = 64,
-    batch: int = 16,
+    batch: int | None = None,
     seed: int = 0,
     config: str | Path | None = None,
     set: Mapping[str, Any] | Sequence[str] = (),
@@ -44,13 +46,14 @@ def training(
     """`train`, saying where it is; the last report carries the `Run`."""
     kind = systems.get(system)
     given = {**_file(config), **_pairs(set)}
+    known = {*kind.Config.model_fields, *TrainOptions.model_fields, *AUGMENTS}
     for key in given:
-        if not any(key in part.model_fields for part in (kind.Config, TrainOptions, Augment)):
-            known = [name for part in (kind.Config, TrainOptions, Augment) for name in part.model_fields]
+        if key not in known:
             raise unknown("option", key, known)
     flags = {"steps": steps, "minutes": minutes, "batch": batch, "seed": seed}
-    wanted = {**kind.training_defaults, **{k: v for k, v in flags.items() if v is not None}, **_of(TrainOptions, given)}
-    augment = parse(Augment, _of(Augment, {**kind.training_defaults, **given}))
+    suited = kind.training_presets.get(str(given.get("preset", "quick")), {})
+    wanted = {**suited, **{k: v for k, v in flags.items() if v is not None}, **_of(TrainOptions, given)}
+    augment = _augment({k: v for k, v in {**suited, **given}.items() if k in AUGMENTS})
 
     if resume:
         run = Run.resume(out)
@@ -58,7 +61,7 @@ def training(
             raise WrongUse(f"{out} is a run of {run.system}, not of {system}")
         wanted = {**run.options.model_dump(), **{k: v for k, v in (("steps", steps), ("minutes", minutes)) if v is not None}}
         size = run.spec.size[0]
-        augment = parse(Augment, run.manifest.data["augment"])
+        augment = _augment(run.manifest.data["augment"])
     options = parse(TrainOptions, {k: v for k, v in wanted.items() if k in TrainOptions.model_fields})
 
     collection = find(path, skip_bad=skip_bad)
@@ -72,7 +75,7 @@ def training(
         moments = {k: v for k, v in _moments(images).items() if k in kind.Config.model_fields}
         made = parse(kind.Config, {**moments, **_of(kind.Config, given)})
         model = kind(made, images.spec)
-        data = {"path": str(path), "fingerprint": images.fingerprint, "pictures": len(images), "augment": augment.model_dump()}
+        data = {"path": str(path), "licence": licence(str(path)), "fingerprint": images.fingerprint, "pictures": len(images), "augment": asdict(augment)}
         run = Run.create(
             out, system=system, config=made, spec=images.spec, data=data, options=options, overwrite=overwrite
         )
@@ -93,7 +96,7 @@ def training(
     command = ["inkwash", "train", system, str(path), "--out", str(out), "--size", str(size), "--batch", str(options.batch)]
     command += ["--steps", str(options.steps)] if options.steps else ["--minutes", f"{options.minutes:g}"]
     command += ["--seed", str(options.seed), *[part for k, v in given.items() for part in ("--set", f"{k}={_plain(v)}")]]
-    written.after_training(run, model, collection, last, shlex.join(command))
+    written.after_training(run, model, shlex.join(command))
     yield Progress("training", last.step, last.step, result=run)
 
 
@@ -104,7 +107,7 @@ def train(system: str, path: str | Path, *, out: str | Path, **options: Any) -> 
         system: its name; `inkwash.systems.names()` lists them.
         path: a folder, zip, `.npz` or CSV list of images, or `bundled:retina`.
         out: the run folder; it must not exist, unless `resume` or `overwrite` is said.
-        **options: `steps` or `minutes`; `size` of the images in pixels (64); `batch` (16); `seed` (0); `config`, a YAML
+        **options: `steps` or `minutes`; `size` of the images in pixels (64); `batch`; `seed` (0); `config`, a YAML
             file of options; `set`, options as a mapping or as "key=value"; `resume` to go on with a stopped run;
             `overwrite`; `skip_bad` to leave out files that can't be used.
 
@@ -155,6 +158,15 @@ def _pairs(pairs: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
 
 def _of(part: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key in part.model_fields}
+
+
+def _augment(values: Mapping[str, Any]) -> Augment:
+    try:
+        return TypeAdapter(Augment).validate_python({k: v.split(",") if isinstance(v, str) and "," in v else v for k, v in values.items()})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"] if part in AUGMENTS)
+        raise WrongUse(f"{name + ': ' if name else ''}{first['msg'].removeprefix('Value error, ')}") from None
 
 
 def _plain(value: Any) -> str:

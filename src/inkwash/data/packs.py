@@ -6,6 +6,7 @@ from inkwash.errors import unknown
 
 _FOLDER = Path(__file__).parent / "bundled"
 _PACKS = {"retina": "retina_vessels.zip"}
+_LICENCES = {"retina": "CC BY 4.0 (CHASE_DB1, Fraz et al. 2012)"}
 
 
 def bundled(name: str) -> Path:
@@ -17,3 +18,9 @@ def bundled(name: str) -> Path:
     if name not in _PACKS:
         raise unknown("bundled pack", name, _PACKS)
     return _FOLDER / _PACKS[name]
+
+
+def licence_of(name: str) -> str:
+    """The licence of a bundled pack, with whom to thank."""
+    bundled(name)
+    return _LICENCES[name]

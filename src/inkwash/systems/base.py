@@ -36,7 +36,7 @@ class System(nn.Module, ABC):
         paper: how the paper is cited.
         task: what it does: "generation", "synthesis", "segmentation", ...
         Config: its options.
-        training_defaults: options of the training that suit it, where they aren't the general ones.
+        training_presets: by preset, the options of a training that suit it, where they aren't the general ones.
         config, spec: the options and the data it was made for.
     """
 
@@ -46,7 +46,7 @@ class System(nn.Module, ABC):
     paper: ClassVar[str]
     task: ClassVar[str]
     Config: ClassVar[type[SystemConfig]]
-    training_defaults: ClassVar[dict[str, Any]] = {}
+    training_presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     def __init__(self, config: SystemConfig, spec: DataSpec) -> None:
         super().__init__()

@@ -32,6 +32,7 @@ from inkwash.training.snapshots import Snapshots
 from inkwash.training.tensorboard import writer
 
 Batch = dict[str, Tensor]
+Augmentation = Callable[[Batch, Noise], Batch]
 
 
 @runtime_checkable
@@ -82,7 +83,13 @@ class Progress:
 
 
 def fit(
-    system: Trainable, images: Images, run: Run, options: TrainOptions, *, resume: bool = False
+    system: Trainable,
+    images: Images,
+    run: Run,
+    options: TrainOptions,
+    *,
+    resume: bool = False,
+    augment: Augmentation | None = None,
 ) -> Iterator[Progress]:
     """Train `system` on `images`, one `Progress` a step.
 
@@ -96,6 +103,7 @@ def fit(
 
     Args:
         resume: go on from the newest checkpoint of `run`; from the start where it was stopped before its first.
+        augment: applied to every batch, with the noise of its items.
 
     Raises:
         WrongUse: the options do not fit the hardware, the processes, or the checkpoint.
@@ -104,7 +112,7 @@ def fit(
     """
     if len(images) == 0:
         raise WrongUse("there are no images to train on")
-    training = _Training(system, images, run, options)
+    training = _Training(system, images, run, options, augment)
     with interruptions() as stopped:
         yield from training.go(resume, stopped)
 
@@ -192,8 +200,10 @@ class _Due:
 
 
 class _Training:
-    def __init__(self, system: Trainable, images: Images, run: Run, options: TrainOptions) -> None:
-        self.images, self.run, self.options = images, run, options
+    def __init__(
+        self, system: Trainable, images: Images, run: Run, options: TrainOptions, augment: Augmentation | None
+    ) -> None:
+        self.images, self.run, self.options, self.augment = images, run, options, augment
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
         self.device, processes = self.accelerator.device, self.accelerator.num_processes
         self.main = self.accelerator.is_main_process
@@ -238,6 +248,8 @@ class _Training:
         items = torch.arange(first, first + self.part)
         noise = Noise(self.options.seed, items)
         batch = self.images.batch(self.order(items))
+        if self.augment is not None:
+            batch = self.augment(batch, noise)
         if self.device.type == "cuda":
             batch = {name: value.pin_memory().to(self.device, non_blocking=True) for name, value in batch.items()}
         return {name: self._laid_out(value) for name, value in batch.items()}, noise

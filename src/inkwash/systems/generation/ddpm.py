@@ -48,6 +48,10 @@ class DDPM(Generator):
     paper = "Ho, Jain & Abbeel, Denoising diffusion probabilistic models, NeurIPS 2020, arXiv 2006.11239"
     task = "generation"
     Config = DDPMConfig
+    training_presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "quick": {"learning_rate": 1e-3, "ema": (0.10, 0.05)},
+        "paper": {"learning_rate": 2e-4, "batch": 128, "warmup": 5000, "decay": "constant", "vertical": False, "rotate": 0.0},
+    }
     config: DDPMConfig
 
     def __init__(self, config: DDPMConfig, spec: DataSpec) -> None:

@@ -53,6 +53,10 @@ class PolypDDPM(Generator):
     paper = "Dorjsembe, Pao & Xiao, Polyp-DDPM, EMBC 2024, arXiv 2402.04031"
     task = "synthesis"
     Config = PolypDDPMConfig
+    training_presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "quick": {"learning_rate": 1e-3, "ema": (0.10, 0.05)},
+        "paper": {"learning_rate": 1e-4, "batch": 64, "decay": "constant", "rotate": 45.0},
+    }
     config: PolypDDPMConfig
 
     def __init__(self, config: PolypDDPMConfig, spec: DataSpec) -> None:

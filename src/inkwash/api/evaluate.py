@@ -1,0 +1,290 @@
+"""`inkwash.evaluate`: a run measured against real pictures that it never saw."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from inkwash.api import conditions
+from inkwash.api.describe import find
+from inkwash.api.progress import Progress
+from inkwash.api.runs import generator
+from inkwash.data import Collection, ImageSet
+from inkwash.errors import WrongUse
+from inkwash.evaluation import features
+from inkwash.evaluation.coverage import coverage
+from inkwash.evaluation.faithfulness import Faithfulness, Score, faithfulness, train_segmenter
+from inkwash.evaluation.fidelity import fidelity
+from inkwash.evaluation.memorisation import Memorisation, memorisation, thumbnails
+from inkwash.systems.base import Generator
+from inkwash.training.atomic import write_text
+from inkwash.training.run import Run
+
+CHUNK = 64
+
+
+class Metric(BaseModel):
+    """One measured figure.
+
+    Attributes:
+        floor, ceiling: what a useless and a perfect model would get here, where that can be measured.
+        better: "higher" or "lower".
+        low, high: its 95 % interval.
+        about: what it means, in one sentence.
+    """
+
+    name: str
+    value: float
+    better: str
+    floor: float | None = None
+    ceiling: float | None = None
+    low: float | None = None
+    high: float | None = None
+    about: str
+
+
+class Evaluation(BaseModel):
+    """What was measured, on what, and how.
+
+    Attributes:
+        count: pictures drawn; they are compared with as many held-out ones of `split`.
+        network: the feature network behind the distances.
+        copies: drawn pictures that lie nearer to a training picture than new pictures do.
+        seconds_per_image: of drawing alone.
+        notes: what one should know before quoting the figures.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    run: str
+    system: str
+    data: str
+    split: str
+    count: int
+    train_count: int
+    seed: int
+    sampler: str
+    steps: int
+    guidance: float
+    network: str
+    metrics: list[Metric]
+    copies: int
+    seconds_per_image: float
+    device: str
+    notes: list[str]
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.run} ({self.system}) against {self.count} held-out pictures (split {self.split}) of {self.data}",
+            f"{self.sampler}, {self.steps} steps, guidance {self.guidance:g}, seed {self.seed}; features: {self.network}",
+            "",
+            f"{'':<20} {'measured':>10} {'95 % interval':>18} {'floor':>9} {'ceiling':>9}",
+        ]
+        for m in self.metrics:
+            interval = "" if m.low is None or m.high is None else f"{m.low:.3f} to {m.high:.3f}"
+            lines.append(f"{m.name:<20} {m.value:>10.4g} {interval:>18} {_known(m.floor):>9} {_known(m.ceiling):>9}  {m.better} is better")
+        lines += ["", f"{self.copies} of {self.count} drawn pictures are near-copies of training pictures"]
+        return "\n".join([*lines, f"{self.seconds_per_image:.2f} s an image on {self.device}", *(f"note: {n}" for n in self.notes)])
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An evaluation with the pictures behind it.
+
+    Attributes:
+        drawn, real: in [-1, 1]; `real` holds the held-out pictures whose conditions `drawn` was drawn from.
+        told: those conditions.
+        nearest: the training pictures nearest to each drawn one's pair, by their index in the training set.
+    """
+
+    evaluation: Evaluation
+    drawn: Tensor
+    real: Tensor
+    told: conditions.Condition
+    train: ImageSet
+    memory: Memorisation
+
+
+def held_out(collection: Collection, system: Generator) -> tuple[str, ImageSet]:
+    """The split kept from training, and its pictures: test if there is one, else validation."""
+    splits = collection.report().splits
+    for split in ("test", "val"):
+        if split in splits:
+            return split, collection.images(split, system.spec.size, channels=system.spec.channels)
+    raise WrongUse(f"{collection.source.path}: no held-out pictures to measure against: all are in split 'train'")
+
+
+def measuring(
+    system: Generator,
+    name: str,
+    collection: Collection,
+    *,
+    n: int | None = None,
+    steps: int | None = None,
+    sampler: str | None = None,
+    guidance: float | None = None,
+    seed: int = 0,
+    network: str = "compact",
+    segmenter_steps: int = 400,
+    folder: Path | None = None,
+    batch: int = 16,
+) -> Iterator[Progress]:
+    """Draw from held-out conditions and measure; the last report carries a `Measured`.
+
+    Args:
+        name: what the run is called in the evaluation.
+        n: pictures to draw; as many as are held out (at most 500) by default.
+        folder: where the segmenter for mask faithfulness is kept; a cache by default.
+    """
+    split, real = held_out(collection, system)
+    train = collection.images("train", system.spec.size, channels=system.spec.channels)
+    if real.spec.mask_classes != system.spec.mask_classes or real.spec.classes != system.spec.classes:
+        raise WrongUse(
+            f"{collection.source.path} does not fit {name}: it has {_shape(real.spec)}, the run was trained with {_shape(system.spec)}"
+        )
+    count = min(len(real), 500) if n is None else n
+    chosen = torch.arange(count) % len(real)
+    told = conditions.of_images(system, real, chosen)
+
+    drawn: list[Tensor] = []
+    start, done = time.monotonic(), 0
+    for draw in system.draw(
+        count, condition=told, steps=steps, sampler=sampler, guidance=guidance, seed=seed, batch=batch
+    ):
+        if draw.finished:
+            drawn.append(draw.step.z.float().cpu())
+            done += draw.count
+            pace = done / (time.monotonic() - start)
+            yield Progress("drawing", done, count, rate=pace, seconds_left=(count - done) / pace)
+    seconds = time.monotonic() - start
+    made = torch.cat(drawn)
+
+    embed = features.get(network)
+    vectors, pixels = {}, {}
+    sets = {
+        "drawn": list(made.split(CHUNK)),
+        "train": [train.batch(i)["image"] for i in torch.arange(len(train)).split(CHUNK)],
+        "held out": [real.batch(i)["image"] for i in torch.arange(len(real)).split(CHUNK)],
+    }
+    for k, (which, batches) in enumerate(sets.items()):
+        yield Progress("comparing", k, len(sets), note=which)
+        vectors[which], pixels[which] = features.extract(embed, batches), thumbnails(batches)
+    spaces = {which: {"features": vectors[which], "pixels": pixels[which]} for which in sets}
+    near = fidelity(embed, vectors["drawn"], vectors["train"], vectors["held out"], seed=seed)
+    cover = coverage(vectors["held out"], vectors["drawn"])
+    memory = memorisation(spaces["drawn"], spaces["train"], spaces["held out"])
+
+    faith = None
+    if system.spec.mask_classes:
+        fitting = None
+        for fitting in train_segmenter(train, steps=segmenter_steps, folder=folder):
+            note = "" if fitting.loss is None else f"loss {fitting.loss:.3f}"
+            yield Progress("training segmenter", fitting.step, fitting.total, note=note)
+        assert fitting is not None
+        everything = real.batch(torch.arange(len(real)))
+        faith = faithfulness(fitting.segmenter, made, told["mask"], everything["image"], everything["mask"])
+    evaluation = Evaluation(
+        run=name,
+        system=system.name,
+        data=str(collection.source.path.name),
+        split=split,
+        count=count,
+        train_count=len(train),
+        seed=seed,
+        sampler=sampler or system.config.sampler,
+        steps=steps or system.config.sampling_steps,
+        guidance=system.config.guidance if guidance is None else guidance,
+        network=embed.name,
+        metrics=[*_faithful(faith), *_distances(near, cover)],
+        copies=int(memory.flagged.sum()),
+        seconds_per_image=seconds / count,
+        device=str(next(system.parameters()).device),
+        notes=_notes(near.warning, embed, memory, faith),
+    )
+    yield Progress("comparing", len(sets), len(sets), result=Measured(evaluation, made, sets["held out"][0], told, train, memory))
+
+
+def evaluating(run: str | Path, path: str | Path, **options: Any) -> Iterator[Progress]:
+    """`evaluate`, saying where it is; the last report carries the `Evaluation`."""
+    system = generator(run)
+    collection = find(path, skip_bad=options.pop("skip_bad", False))
+    for done in collection.scan():
+        yield Progress("looking", done, len(collection))
+    last = None
+    for last in measuring(system, str(run), collection, folder=Run.open(run).path, **options):
+        yield last
+    assert last is not None
+    evaluation = last.result.evaluation
+    write_text(Path(run) / "evaluation.json", evaluation.model_dump_json(indent=2) + "\n")
+    yield Progress("comparing", last.done, last.total, result=evaluation)
+
+
+def evaluate(run: str | Path, path: str | Path, **options: Any) -> Evaluation:
+    """Measure a run against the held-out pictures of a data set; also written to `evaluation.json` in the run folder.
+
+    Args:
+        run: a run folder.
+        path: the data: its split `test`, or `val`, is what is measured against, `train` what copies are looked for in.
+        **options: `n`, pictures to draw; `steps`, `sampler`, `guidance`, `seed`, `batch` as in `sample`; `network`, the
+            feature network ("compact" or "inception-v3"); `skip_bad`.
+
+    Raises:
+        WrongUse: the data doesn't fit the run, or nothing is held out.
+    """
+    *_, last = evaluating(run, path, **options)
+    evaluation: Evaluation = last.result
+    return evaluation
+
+
+def _faithful(faith: Faithfulness | None) -> list[Metric]:
+    if faith is None:
+        return []
+
+    def mean(score: Score | None) -> float | None:
+        return None if score is None else score.mean
+
+    return [
+        Metric(
+            name="mask faithfulness", value=faith.score.mean, low=faith.score.low, high=faith.score.high,
+            floor=mean(faith.floor), ceiling=faith.ceiling.mean, better="higher",
+            about="Dice between the mask a picture was drawn from and the one that a segmenter trained on real pictures "
+            "finds in it; the floor scores it against other masks, the ceiling is the segmenter on held-out real pictures.",
+        )
+    ]  # fmt: skip
+
+
+def _distances(near: Any, cover: Any) -> list[Metric]:
+    return [
+        Metric(name="FID", value=near.fid, floor=None, ceiling=near.fid_floor, better="lower",
+               about=f"Fréchet distance to the training pictures ({near.count} drawn); the ceiling is what held-out real ones get."),
+        Metric(name="KID", value=near.kid, floor=None, ceiling=near.kid_floor, better="lower",
+               about="Kernel distance to the training pictures, unbiased for few pictures; the ceiling is what held-out real ones get."),
+        Metric(name="precision", value=cover.precision, better="higher", about="Share of drawn pictures among the held-out real ones."),
+        Metric(name="recall", value=cover.recall, better="higher", about="Share of held-out real pictures among the drawn ones."),
+        Metric(name="density", value=cover.density, better="higher", about="How densely the drawn pictures lie among real ones; 1 is real."),
+        Metric(name="coverage", value=cover.coverage, better="higher", about="Share of real pictures with a drawn one next to them."),
+    ]  # fmt: skip
+
+
+def _notes(warning: str | None, network: features.FeatureNetwork, memory: Memorisation, faith: Faithfulness | None) -> list[str]:
+    notes = [warning] if warning else []
+    if not network.comparable:
+        notes.append(f"distances are in the features of the bundled network ({network.name}), not Inception's: compare them with one another only")
+    if bool(memory.flagged.any()):
+        notes.append("some drawn pictures are near-copies of training pictures: the report shows them")
+    if faith is not None and faith.empty:
+        notes.append(f"{faith.empty} masks are empty and have no Dice")
+    return notes
+
+
+def _shape(spec: Any) -> str:
+    return f"{spec.channels} channels, {spec.mask_classes or 'no'} mask classes, {len(spec.classes or ()) or 'no'} classes"
+
+
+def _known(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

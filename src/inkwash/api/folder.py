@@ -1,0 +1,35 @@
+"""Folders that results are written into."""
+
+import os
+from pathlib import Path
+
+from accelerate import PartialState
+
+from inkwash.errors import WrongUse
+
+
+def empty_folder(path: str | Path, processes: PartialState | None = None) -> Path:
+    """A folder that is there, empty and writable; one that holds something is never written into.
+
+    With several processes the first one makes it, and all come back when it is there.
+    """
+    path = Path(path)
+    if processes is None or processes.is_main_process:
+        check_empty(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WrongUse(f"{path} cannot be made: {error.strerror}: give a folder that can be written") from None
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise WrongUse(f"{path} cannot be written: give a folder that can")
+    if processes is not None:
+        processes.wait_for_everyone()
+    return path
+
+
+def check_empty(path: Path) -> None:
+    """Raises `WrongUse` where something is there already."""
+    if path.exists() and not path.is_dir():
+        raise WrongUse(f"{path} is a file: give a new folder")
+    if path.is_dir() and any(path.iterdir()):
+        raise WrongUse(f"{path} is not empty: give a new folder, so that nothing is overwritten")

@@ -1,0 +1,78 @@
+"""`inkwash.sample`: new images from a trained run, written as PNG files that say how they were made."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from inkwash.api import conditions
+from inkwash.api.folder import empty_folder
+from inkwash.api.progress import Progress
+from inkwash.api.runs import generator
+from inkwash.errors import WrongUse
+from inkwash.evaluation import pictures
+
+
+def sampling(
+    run: str | Path,
+    n: int,
+    *,
+    out: str | Path,
+    steps: int | None = None,
+    sampler: str | None = None,
+    guidance: float | None = None,
+    seed: int = 0,
+    condition: str | None = None,
+    batch: int = 16,
+) -> Iterator[Progress]:
+    """`sample`, saying where it is; the last report carries the paths.
+
+    Started by `torchrun`, each process draws its share; the pictures are those that one process draws.
+    """
+    if n < 1:
+        raise WrongUse(f"-n is the number of images, at least 1, not {n}")
+    system = generator(run)
+    told = conditions.of_text(system, condition)
+    processes = PartialState()
+    share, rest = divmod(n, processes.num_processes)
+    rank = processes.process_index
+    first, count = rank * share + min(rank, rest), share + (rank < rest)
+    facts = {"system": system.name, "run": str(run), "seed": seed, "sampler": sampler or system.config.sampler}
+    facts |= {"steps": steps or system.config.sampling_steps, "guidance": system.config.guidance if guidance is None else guidance}
+
+    draws = system.draw(
+        n, condition=told, steps=steps, sampler=sampler, guidance=guidance, seed=seed, first=first, count=count, batch=batch
+    )
+    folder, paths = None, []
+    for draw in draws:
+        done = draw.first - first
+        if draw.finished:
+            folder = folder or empty_folder(out, processes)
+            for i, image in enumerate(draw.step.z.cpu()):
+                path = folder / f"{draw.first + i:05d}.png"
+                pictures.save(image, path, facts={**facts, "item": draw.first + i})
+                paths.append(path)
+            done += draw.count
+        yield Progress("drawing", done, count, note=f"step {draw.step.index + 1} of {draw.step.total}")
+    processes.wait_for_everyone()
+    yield Progress("drawing", count, count, result=paths)
+
+
+def sample(run: str | Path, n: int, *, out: str | Path, **options: Any) -> list[Path]:
+    """Draw `n` new images from a run and write them as PNG files.
+
+    Image `i` depends on the seed, `i` and its condition alone: not on `batch`, `n`, or the number of processes.
+
+    Args:
+        run: a run folder.
+        out: a folder that is empty or doesn't exist yet.
+        **options: `steps`, evaluations of the network an image; `sampler`, a solver or solver@grid; `guidance`; `seed` (0);
+            `condition`, masks (a file, a folder, a data set) or a class; `batch` (16).
+
+    Raises:
+        WrongUse: something handed in can't be used; nothing was written.
+    """
+    *_, last = sampling(run, n, out=out, **options)
+    paths: list[Path] = last.result
+    return paths
