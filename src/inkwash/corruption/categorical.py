@@ -114,7 +114,7 @@ class CategoricalCorruption(Corruption):
     def _transition(self, z: Tensor, keep: float | Tensor, origins: int) -> Tensor:
         """The probability of `z` from each of `origins` states, of which `keep` stay as they are."""
         target = torch.tensor(self.target, dtype=torch.float64, device=z.device)
-        same = F.one_hot(z, len(target)).movedim(-1, 1)[:, :origins]
+        same = F.one_hot(z, len(target)).movedim(-1, 1)[:, :origins].to(target)
         return keep * same + (1 - keep) * target[z].unsqueeze(1)
 
     def _target(self, z: Tensor) -> Tensor:
