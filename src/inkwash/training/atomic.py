@@ -28,7 +28,7 @@ def atomic(path: Path) -> Iterator[Path]:
         _sync(path.parent)
     except (OSError, SafetensorError) as error:
         # The writer of safetensors wraps the system's own words.
-        reason = getattr(error, "strerror", None) or str(error).split("I/O error: ")[-1]
+        reason = getattr(error, "strerror", None) or str(error).split("I/O error: ")[-1].split(" (os error")[0]
         raise Failed(f"cannot write {path}: {reason}") from error
     finally:
         temporary.unlink(missing_ok=True)

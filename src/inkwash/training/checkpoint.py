@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from inkwash.errors import Failed
+from inkwash.errors import Failed, WrongUse
 from inkwash.training.atomic import sweep, write_tensors, write_text
 
 
@@ -93,6 +93,24 @@ def _paths(folder: Path, step: int) -> tuple[Path, Path]:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_state(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Put `tensors`, read from `path`, into `module`.
+
+    Raises:
+        WrongUse: they are of another module.
+    """
+    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    if wrong:
+        name = wrong[0]
+        raise WrongUse(
+            f"{path} is of another model: {name} is {found.get(name, 'missing')} there, and "
+            f"{expected.get(name, 'not known')} here ({len(wrong)} tensors differ)"
+        )
+    module.load_state_dict(tensors)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

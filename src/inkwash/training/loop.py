@@ -225,7 +225,7 @@ class _Training:
                 if isinstance(module, Denoiser):
                     for network in module.children():
                         network.compile()
-        self.objective = self.accelerator.prepare_model(objective)
+        self.objective = self.accelerator.prepare_model(objective) if processes > 1 else objective
         self.parameters = [p for p in self.system.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self.parameters, options.learning_rate, options.betas, weight_decay=options.weight_decay, fused=True
@@ -414,7 +414,7 @@ class _Training:
                     f"{self.run.path} was trained with {name} = {found.facts[name]!r} and can only go on with that, "
                     f"not with {value!r}"
                 )
-        self.system.load_state_dict(found.part("model"))
+        checkpoint.load_state(self.system, found.part("model"), self.run.checkpoints)
         self.averages.load(found.part("ema"))
         checkpoint.load_optimizer(self.optimizer, found.part("optimizer"))
         return found.step, float(found.facts["seconds"])

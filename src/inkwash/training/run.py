@@ -23,6 +23,7 @@ from inkwash.data.spec import DataSpec
 from inkwash.errors import Failed, WrongUse
 from inkwash.training.atomic import sweep, write_tensors, write_text
 from inkwash.training.card import card
+from inkwash.training.checkpoint import load_state
 from inkwash.training.manifest import FORMAT, Manifest, read
 from inkwash.training.options import TrainOptions
 
@@ -145,17 +146,7 @@ class Run:
             WrongUse: the file is missing, damaged, or of another module.
         """
         _check_whole(self.weights)
-        tensors = load_file(self.weights)
-        expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-        found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-        if wrong:
-            name = wrong[0]
-            raise WrongUse(
-                f"{self.weights} does not fit its config.yaml: {name} is {found.get(name, 'missing')}, "
-                f"the system has {expected.get(name, 'no such tensor')} ({len(wrong)} tensors differ)"
-            )
-        module.load_state_dict(tensors)
+        load_state(module, load_file(self.weights), self.weights)
 
     def save_weights(self, state: dict[str, Tensor]) -> None:
         """Write `model.safetensors`."""
