@@ -41,7 +41,7 @@ def test_follow_returns_the_result_of_the_last_report(capsys):
 def test_off_a_terminal_a_line_is_written_every_few_seconds_and_at_every_change(capsys, monkeypatch):
     now = iter(range(1000))
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
-    follow([Progress("train", i + 1, 12, note=f"loss {i}") for i in range(12)] + [Progress("write", 1, 1)])
+    follow([Progress("train", i + 1, 12, note=f"loss {i}") for i in range(12)] + [Progress("write", 1, 1)] * 2)
     assert capsys.readouterr().err.splitlines() == [
         "train  1/12  loss 0",
         "train  6/12  loss 5",

@@ -58,14 +58,16 @@ def _bars() -> Iterator[Draw]:
 
 @contextlib.contextmanager
 def _lines() -> Iterator[Draw]:
-    stage, said = None, -SECONDS_BETWEEN_LINES
+    stage, last, said = "", "", -SECONDS_BETWEEN_LINES
 
     def draw(report: Progress) -> None:
-        nonlocal stage, said
+        nonlocal stage, last, said
         now = time.monotonic()
-        if report.stage != stage or report.done == report.total or now - said >= SECONDS_BETWEEN_LINES:
-            print("  ".join(filter(None, (report.stage, pace(report), report.note))), file=sys.stderr, flush=True)
-            stage, said = report.stage, now
+        due = report.stage != stage or report.done == report.total or now - said >= SECONDS_BETWEEN_LINES
+        line = "  ".join(filter(None, (report.stage, pace(report), report.note)))
+        if due and line != last:
+            print(line, file=sys.stderr, flush=True)
+            stage, last, said = report.stage, line, now
 
     yield draw
 
