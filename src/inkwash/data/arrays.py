@@ -4,7 +4,6 @@ import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import psutil
@@ -19,15 +18,15 @@ _NUMBERED = {0: "train", 1: "val", 2: "test"}
 
 
 class Arrays(Source):
-    """The arrays of a `.npz`; picture 7 of array `images` is called `images[7]`.
+    """The arrays of a `.npz`, or of its bytes `data`; picture 7 of array `images` is called `images[7]`.
 
     MedMNIST (Yang et al., 2023) has `train_images`, `train_labels`, `val_images`, ...; they are joined.
     """
 
     kind = "npz"
 
-    def __init__(self, path: Path, file: BinaryIO | None = None) -> None:
-        self._arrays = _load(path, file if file is not None else path)
+    def __init__(self, path: Path, data: bytes | None = None) -> None:
+        self._arrays = _load(path, path if data is None else io.BytesIO(data))
         super().__init__(path, [])
 
     def _at(self, name: str) -> Pixels:
@@ -89,7 +88,7 @@ class Arrays(Source):
         return found
 
 
-def _load(path: Path, file: Path | BinaryIO) -> dict[str, Pixels]:
+def _load(path: Path, file: Path | io.BytesIO) -> dict[str, Pixels]:
     try:
         with zipfile.ZipFile(file) as archive:
             unpacked = sum(i.file_size for i in archive.infolist())
@@ -146,8 +145,3 @@ def _splits(words: list[str]) -> list[str]:
     if set(numbers) <= {"0", "1", "2"}:
         return [_NUMBERED[int(w)] for w in words]
     return words
-
-
-def in_archive(path: Path, data: bytes) -> Arrays:
-    """The arrays of a `.npz` that lies inside another source."""
-    return Arrays(path, io.BytesIO(data))

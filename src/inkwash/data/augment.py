@@ -27,7 +27,7 @@ class Augment:
 
     flip: bool = True
     vertical: bool = False
-    rotate: float = 0.0
+    rotate: float | int = 0
     scale: tuple[float, float] = (1.0, 1.0)
     shift: float = 0.0
 

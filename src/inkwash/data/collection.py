@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args
 
-from inkwash.data.arrays import Arrays, in_archive
+from inkwash.data.arrays import Arrays
 from inkwash.data.imageset import Fit, ImageSet, Reading, sizes
 from inkwash.data.item import Found
 from inkwash.data.layout import read_layout
@@ -162,7 +162,7 @@ def _source(path: Path) -> tuple[Source, list[str]]:
 
 def _packed(source: Source, name: str, roles: Mapping[str, str], skip_bad: bool) -> Collection:
     try:
-        arrays = in_archive(source.path / name, source.read(name))
+        arrays = Arrays(source.path / name, source.read(name))
     except Unreadable as error:
         raise WrongUse(f"{source.path}: {name} {error}") from error
     return Collection(arrays, arrays.found(roles), skip_bad)

@@ -15,9 +15,9 @@ from inkwash.errors import WrongUse, unknown
 ROLES = ("image", "mask", "label", "split", "group")
 IMAGE_WORDS = ("image", "images", "img", "filename", "file", "path", "picture", "photo")
 _MASK_WORDS = ("mask", "masks", "segmentation", *sorted(MASKS - {"mask", "masks", "segmentation"}))
-_LABEL_WORDS = ("label", "class", "cls", "category", "diagnosis", "dx", "target", "grade")
+_LABEL_WORDS = ("label", "labels", "class", "classes", "cls", "category", "diagnosis", "dx", "target", "grade")
 _GROUP_WORDS = ("patient", "subject", "case", "person", "lesion", "group")
-_SPLIT_WORDS = ("split", "subset", "partition", "fold", "set")
+_SPLIT_WORDS = ("split", "splits", "subset", "partition", "fold", "set")
 _IDENTIFIER = frozenset(("id", "no", "nr", "number", "name", "code"))
 
 

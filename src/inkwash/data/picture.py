@@ -71,7 +71,7 @@ def decode(data: bytes, *, mask: bool = False) -> Picture:
             image.load()
             pixels = _pixels(ImageOps.exif_transpose(image), mask)
     except UnidentifiedImageError as error:
-        raise Unreadable("is text, not a picture" if _is_text(data[:512]) else "is no picture Pillow knows") from error
+        raise Unreadable(_what_instead(data)) from error
     except Image.DecompressionBombError as error:
         raise Unreadable("unpacks to more pixels than is safe (a decompression bomb?)") from error
     except (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, MemoryError) as error:
@@ -116,5 +116,11 @@ def _pixels(image: Image.Image, mask: bool) -> Pixels:
     return pixels[..., None] if grey else pixels
 
 
-def _is_text(start: bytes) -> bool:
-    return b"\0" not in start and all(c.isprintable() or c.isspace() for c in start.decode("utf-8", "replace"))
+def _what_instead(data: bytes) -> str:
+    """What bytes are that Pillow makes nothing of."""
+    if data.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"RIFF")):
+        return "is damaged or cut short"
+    start = data[:512]
+    if b"\0" not in start and all(c.isprintable() or c.isspace() for c in start.decode("utf-8", "replace")):
+        return "is text, not a picture"
+    return "is no picture Pillow knows"

@@ -64,7 +64,7 @@ class Archive(Source):
         except (zipfile.BadZipFile, OSError) as error:
             raise WrongUse(f"{path}: is damaged or no zip archive") from error
         files = {i.filename: i for i in self._zip.infolist() if not i.is_dir()}
-        super().__init__(path, sorted(n for n in files if not _hidden(PurePosixPath(n))))
+        super().__init__(path, sorted(n for n in files if not _hidden(n)))
         self._files = files
 
     def read(self, name: str) -> bytes:
@@ -88,8 +88,9 @@ class Archive(Source):
         return data
 
 
-def _hidden(name: PurePosixPath) -> bool:
-    return any((part.startswith(".") and part != "..") or part == "__MACOSX" for part in name.parts)
+def _hidden(name: str) -> bool:
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return any((part.startswith(".") and part != "..") or part == "__MACOSX" for part in parts)
 
 
 def _walk(top: Path) -> Iterator[str]:
