@@ -93,10 +93,13 @@ class GaussianMixture(Denoiser):
     def score(
         self, z: Tensor, t: float | Float64[Tensor, "b"], *, label: Int[Tensor, "b"] | None = None
     ) -> Float[Tensor, "b ..."]:
-        """The gradient of `log q(z_t)`: `(alpha E[x] - z) / sigma^2` (Tweedie's formula). Not at t = 0."""
-        alpha, sigma = (v.reshape(-1, *[1] * (z.ndim - 1)) for v in self._scales(t, z))
-        mean = self(z.double(), t, label=label).mean
-        return ((alpha * mean - z) / sigma**2).to(z.dtype)
+        """The gradient of `log q(z_t)` with respect to z. Not at t = 0, where a point has none."""
+        alpha, sigma = self._scales(t, z)
+        log_joint, off = self._log_joint(z, alpha, sigma, label)
+        share = log_joint.softmax(dim=1)[..., None]
+        # Not by Tweedie's formula, whose difference of mean and z cancels as sigma falls.
+        score = -(share * self._rotate(off / (alpha**2 * self.spreads + sigma**2))).sum(dim=1)
+        return score.reshape(z.shape).to(z.dtype)
 
     def sample(self, *, noise: Noise) -> Float64[Tensor, "b ..."]:
         """Clean data, one for each item of `noise`."""
