@@ -1,51 +1,37 @@
 """`inkwash.evaluate`: a run measured against real pictures that it never saw."""
 
+import datetime
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from inkwash import systems
 from inkwash.api import conditions
 from inkwash.api.describe import find
 from inkwash.api.progress import Progress
 from inkwash.api.runs import generator
 from inkwash.data import Collection, ImageSet
 from inkwash.errors import WrongUse
-from inkwash.evaluation import features
+from inkwash.evaluation import features, pictures
 from inkwash.evaluation.coverage import coverage
 from inkwash.evaluation.faithfulness import Faithfulness, Score, faithfulness, train_segmenter
 from inkwash.evaluation.fidelity import fidelity
 from inkwash.evaluation.memorisation import Memorisation, memorisation, thumbnails
+from inkwash.evaluation.report import Command, Copy, Film, Metric, Report, Strip
 from inkwash.systems.base import Generator
 from inkwash.training.atomic import write_text
 from inkwash.training.run import Run
 
 CHUNK = 64
-
-
-class Metric(BaseModel):
-    """One measured figure.
-
-    Attributes:
-        floor, ceiling: what a useless and a perfect model would get here, where that can be measured.
-        better: "higher" or "lower".
-        low, high: its 95 % interval.
-        about: what it means, in one sentence.
-    """
-
-    name: str
-    value: float
-    better: str
-    floor: float | None = None
-    ceiling: float | None = None
-    low: float | None = None
-    high: float | None = None
-    about: str
+FILMED = 6
 
 
 class Evaluation(BaseModel):
@@ -99,15 +85,17 @@ class Measured:
     Attributes:
         drawn, real: in [-1, 1]; `real` holds the held-out pictures whose conditions `drawn` was drawn from.
         told: those conditions.
-        nearest: the training pictures nearest to each drawn one's pair, by their index in the training set.
+        train: the training pictures, that `memory` counts.
+        film: how the first of them came out of the noise.
     """
 
     evaluation: Evaluation
-    drawn: Tensor
-    real: Tensor
+    drawn: Float[Tensor, "n c h w"]
+    real: Float[Tensor, "n c h w"]
     told: conditions.Condition
     train: ImageSet
     memory: Memorisation
+    film: Film
 
 
 def held_out(collection: Collection, system: Generator) -> tuple[str, ImageSet]:
@@ -152,10 +140,14 @@ def measuring(
     told = conditions.of_images(system, real, chosen)
 
     drawn: list[Tensor] = []
+    frames, times = [], []
     start, done = time.monotonic(), 0
     for draw in system.draw(
         count, condition=told, steps=steps, sampler=sampler, guidance=guidance, seed=seed, batch=batch
     ):
+        if draw.first == 0:
+            frames.append(draw.step.z[:FILMED].float().cpu())
+            times.append(draw.step.s)
         if draw.finished:
             drawn.append(draw.step.z.float().cpu())
             done += draw.count
@@ -197,7 +189,7 @@ def measuring(
         train_count=len(train),
         seed=seed,
         sampler=sampler or system.config.sampler,
-        steps=steps or system.config.sampling_steps,
+        steps=system.config.sampling_steps if steps is None else steps,
         guidance=system.config.guidance if guidance is None else guidance,
         network=embed.name,
         metrics=[*_faithful(faith), *_distances(near, cover)],
@@ -206,7 +198,53 @@ def measuring(
         device=str(next(system.parameters()).device),
         notes=_notes(near.warning, embed, memory, faith),
     )
-    yield Progress("comparing", len(sets), len(sets), result=Measured(evaluation, made, sets["held out"][0], told, train, memory))
+    shown = real.batch(chosen)["image"]
+    measured = Measured(evaluation, made, shown, told, train, memory, Film(frames, times))
+    yield Progress("comparing", len(sets), len(sets), result=measured)
+
+
+def page(measured: Measured, run: Run, *, command: str, commands: Sequence[Command] = (), title: str = "") -> Report:
+    """The report of what was measured.
+
+    Args:
+        command: what made it.
+        commands: how to do each step oneself.
+    """
+    evaluation, shown = measured.evaluation, slice(0, 12)
+    strips = []
+    if "mask" in measured.told:
+        strips.append(Strip("asked for", pictures.mask_pictures(measured.told["mask"][shown])))
+    strips += [Strip("drawn", measured.drawn[shown]), Strip("real, held out", measured.real[shown])]
+    copies = [
+        Copy(measured.drawn[pair.sample], measured.train.batch(torch.tensor([pair.training]))["image"][0], pair.ratio,
+             bool(measured.memory.flagged[pair.sample]))
+        for pair in measured.memory.pairs(6)
+    ]  # fmt: skip
+    licence = run.manifest.data.get("licence")
+    return Report(
+        title=title or f"{evaluation.system} on {evaluation.data}",
+        summary=f"{evaluation.count} pictures drawn in {evaluation.steps} network evaluations each, measured against "
+        f"{evaluation.count} held-out real ones. Nothing on this page was used in training, the training pictures "
+        "of the last section aside.",
+        facts={
+            "command": command,
+            "system": f"{evaluation.system} ({systems.get(evaluation.system).paper})",
+            "trained on": f"{run.manifest.data.get('path')}, {evaluation.train_count} pictures, seed {run.options.seed}",
+            "sampler": f"{evaluation.sampler}, guidance {evaluation.guidance:g}, seed {evaluation.seed}",
+            "drawing": f"{evaluation.seconds_per_image:.2f} s an image on {evaluation.device}",
+            "versions": f"Inkwash {version('inkwash')}, PyTorch {torch.__version__}",
+            "date": datetime.date.today().isoformat(),
+        },
+        strips=strips,
+        film=measured.film,
+        metrics=evaluation.metrics,
+        network=evaluation.network,
+        notes=evaluation.notes,
+        log=run.metrics(),
+        copies=copies,
+        commands=commands,
+        attribution=[f"Pictures: {licence}"] if licence else [],
+    )
 
 
 def evaluating(run: str | Path, path: str | Path, **options: Any) -> Iterator[Progress]:
@@ -219,8 +257,9 @@ def evaluating(run: str | Path, path: str | Path, **options: Any) -> Iterator[Pr
     for last in measuring(system, str(run), collection, folder=Run.open(run).path, **options):
         yield last
     assert last is not None
-    evaluation = last.result.evaluation
+    evaluation: Evaluation = last.result.evaluation
     write_text(Path(run) / "evaluation.json", evaluation.model_dump_json(indent=2) + "\n")
+    page(last.result, Run.open(run), command=f"inkwash evaluate {run} {path}").write(Path(run) / "report.html")
     yield Progress("comparing", last.done, last.total, result=evaluation)
 
 

@@ -1,0 +1,62 @@
+"""`inkwash.demo`: the whole path on the bundled pictures, from a model to a report."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from inkwash.api.describe import find
+from inkwash.api.evaluate import measuring, page
+from inkwash.api.folder import empty_folder
+from inkwash.api.progress import Progress
+from inkwash.api.runs import generator
+from inkwash.api.train import training
+from inkwash.evaluation import pictures
+from inkwash.evaluation.report import Command
+from inkwash.systems.bundled import run_of
+from inkwash.training.run import Run
+
+SYSTEM, DATA = "polyp-ddpm", "bundled:retina"
+COUNT = 64
+
+
+def demonstrating(out: str | Path = "runs/demo") -> Iterator[Progress]:
+    """`demo`, saying where it is; the last report carries the path of `report.html`."""
+    out = empty_folder(out)
+    model = run_of("polyp-ddpm-retina")
+    if model is None:
+        model = out / "run"
+        for step in training(SYSTEM, DATA, out=model, minutes=2):
+            yield Progress(step.stage, step.done, step.total, step.note, step.rate, step.seconds_left)
+    run, system, collection = Run.open(model), generator(model), find(DATA)
+    last = None
+    for last in measuring(system, SYSTEM, collection, n=COUNT, folder=model):
+        yield Progress(last.stage, last.done, last.total, last.note, last.rate, last.seconds_left)
+    assert last is not None
+    measured = last.result
+    for i, image in enumerate(measured.drawn):
+        facts = {"system": SYSTEM, "run": run.path.name, "seed": 0, "item": i}
+        pictures.save(image, out / "drawn" / f"{i:05d}.png", facts=facts)
+    commands = [
+        Command("What is this folder, and what can be trained on it?", f"inkwash data {DATA}"),
+        Command("Train a model like this one for ten minutes", f"inkwash train {SYSTEM} {DATA} --out runs/retina --minutes 10"),
+        Command("Draw from held-out masks", f"inkwash sample runs/retina -n 16 --condition {DATA} --out pictures"),
+        Command("Measure it", f"inkwash evaluate runs/retina {DATA}"),
+        Command("The same on your own pictures", f"inkwash train {SYSTEM} FOLDER --out runs/mine --minutes 10"),
+    ]
+    report = page(measured, run, command="inkwash demo", commands=commands, title="Retinas that were never photographed")
+    yield Progress("writing", 1, 1, result=report.write(out / "report.html"))
+
+
+def demo(out: str | Path = "runs/demo") -> Path:
+    """Draw new pictures from held-out masks with the bundled model, measure them, and write a report.
+
+    Where no model is bundled one is trained for two minutes first.
+
+    Args:
+        out: a new folder.
+
+    Returns:
+        The path of `report.html`.
+    """
+    *_, last = demonstrating(out)
+    path: Path = last.result
+    return path
