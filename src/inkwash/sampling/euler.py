@@ -2,8 +2,8 @@ r"""Euler's and Heun's methods on the probability flow.
 
 The flow is an ordinary differential equation whose form depends on the coordinate it is written in:
 
-    ratio       y = z / alpha,              r = sigma / alpha              dy/dr   = eps        (Karras et al. 2022, eq. 4)
-    straight    y = z / (alpha + sigma),    tau = sigma / (alpha + sigma)  dy/dtau = eps - x    (Liu et al. 2023, eq. 1)
+    ratio       y = z / alpha              r = sigma / alpha                dy/dr = eps         (Karras et al., eq. 4)
+    straight    y = z / (alpha + sigma)    tau = sigma / (alpha + sigma)    dy/dtau = eps - x   (Liu et al., eq. 1)
 
 On a rectified flow the second is the network's own velocity, and `tau` is the time. Straight lines of one are
 straight lines of the other, so Euler's method is the same in both, and the same as DDIM with eta = 0 and as
@@ -71,7 +71,7 @@ class Heun(Solver):
         if s == 0.0 or math.isinf(v_t):
             return euler
         posterior = denoiser(euler.z, s, **condition)
-        # Half of: Euler's z, plus c_s z_t / c_t + c_s (v_s - v_t) (eps_s - k x_s) with eps_s = (z - alpha_s x_s) / sigma_s.
+        # Half of Euler's z and of c_s z_t / c_t + c_s (v_s - v_t) (eps_s - k x_s), eps_s = (z - alpha_s x_s) / sigma_s.
         slope = c_s * (v_s - v_t) / then.sigma
         z = torch.mul(state.z, c_s / c_t / 2).add_(euler.z, alpha=(1 + slope) / 2)
         return State(z.add_(posterior.mean, alpha=-slope * (then.alpha + k * then.sigma) / 2), posterior)

@@ -51,10 +51,11 @@ def quadrature(rate: float, h: float, nodes: Sequence[float]) -> tuple[float, ..
         return (1.0,)
     u = (_PLACES + 1) * (h / 2)
     kernel = _MASSES * np.exp(rate * (u - h)) * (rate * h / 2)
-    return tuple(
-        float(kernel @ math.prod(((u - other) / (node - other) for other in nodes if other != node), start=np.ones_like(u)))
-        for node in nodes
-    )
+    weights = []
+    for node in nodes:
+        ratios = [(u - other) / (node - other) for other in nodes if other != node]
+        weights.append(float(kernel @ np.prod([np.ones_like(u), *ratios], axis=0)))
+    return tuple(weights)
 
 
 def half_log_snr(corruption: Gaussian, t: float) -> float:

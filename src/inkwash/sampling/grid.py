@@ -67,7 +67,7 @@ class Grid:
 
     @classmethod
     def trailing(cls, table: int, steps: int) -> "Grid":
-        """Every `table / steps`-th entry counted down from the noisiest, rounded to entries where that is no whole number."""
+        """Every `table / steps`-th entry counted down from the noisiest, each rounded to a whole one."""
         _chosen(table, steps)
         return cls.of([round(table - i * table / steps) / table for i in range(steps)] + [0.0])
 
@@ -95,7 +95,7 @@ class Grid:
         """Equally spaced entries from the noisiest to the cleanest, both included, rounded; then 0."""
         _chosen(table, steps)
         if steps == 1 < table:
-            raise WrongUse("linspace holds both the noisiest and the cleanest entry and so needs at least 2 steps; use trailing")
+            raise WrongUse("linspace holds the noisiest and cleanest entries and needs 2 steps or more: use trailing")
         gap = (table - 1) / max(steps - 1, 1)
         return cls.of([(round((steps - 1 - i) * gap) + 1) / table for i in range(steps)] + [0.0])
 

@@ -36,7 +36,7 @@ def invert(
     z = x
     for index, (s, t) in enumerate(pairs):
         now, then = corruption.at(t), corruption.at(s)
-        # A clean image holds no noise to be read off: the first guess is then the image at the noisier time without noise.
+        # No noise can be read off a clean image: there the first guess is the image, scaled, at the noisier time.
         place, level = (z, t) if now.sigma > 0 else (z * (then.alpha / now.alpha), s)
         kept = then.alpha / now.alpha
         added = then.sigma - kept * now.sigma

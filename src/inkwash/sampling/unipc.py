@@ -12,6 +12,7 @@ quadrature used here; where libraries replace a weight by one half (p = 2), they
 import functools
 import math
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, ClassVar
 
 from inkwash.corruption.gaussian import Gaussian
@@ -33,11 +34,9 @@ def _weights(corruption: Gaussian, p: int, t: float, s: float, earlier: tuple[fl
     predicted = weights(corruption, 1.0, start, t, earlier[1:])
     corrected = weights(corruption, 1.0, start, t, (t, *earlier[1:]))
     # In the order (t, start, before): the corrector has its own start first, then t.
-    change = [corrected[2], corrected[1] - predicted[1], *(c - w for c, w in zip(corrected[3:], predicted[2:], strict=True))]
-    total = [predict[0] * d for d in change]
-    for j, weight in enumerate(predict[1:]):
-        total[j] += weight
-    return predict[0], *total
+    before = (c - p for c, p in zip(corrected[3:], predicted[2:], strict=True))
+    change = (corrected[2], corrected[1] - predicted[1], *before)
+    return predict[0], *(predict[0] * c + w for c, w in zip_longest(change, predict[1:], fillvalue=0.0))
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class _AutoGuided(Guided):
         super().__init__(inner)
         if bad.corruption != inner.corruption:
             raise WrongUse(
-                f"the two models of autoguidance must share their corruption, not {bad.corruption} and {inner.corruption}"
+                f"autoguidance needs two models of the same corruption, not {bad.corruption} and {inner.corruption}"
             )
         self.weight = weight
         self.bad = bad

@@ -39,7 +39,7 @@ def believing(posterior: Posterior, value: Tensor) -> Posterior:
 
 
 def norm(x: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
-    """The Euclidean norm of each item, `(B, 1, ..., 1)`: never over the batch, which would tie its pictures together."""
+    """The Euclidean norm of each item, `(B, 1, ..., 1)`; one over the batch would tie its pictures together."""
     return torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)), keepdim=True)
 
 
