@@ -188,7 +188,9 @@ class ImageSet:
         """Without a cache on disk: the pictures are decoded anew in every run."""
         if not self._fits():
             reason = (error.strerror or str(error)).lower()
-            raise Failed(f"{cache.home()}: no room for the decoded pictures ({reason}): set XDG_CACHE_HOME") from error
+            raise Failed(
+                f"{cache.home()}: no room for the decoded pictures ({reason}): set XDG_CACHE_HOME to a larger disk"
+            ) from error
         arrays = {name: np.empty(shape, dtype) for name, (shape, dtype) in self._shapes().items()}
         yield from self._fill(arrays)
         self._images, self._masks = arrays["images"], arrays.get("masks")

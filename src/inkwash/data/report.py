@@ -80,7 +80,7 @@ class Report(BaseModel):
         rows = [
             ("what", f"{self.kind}: {self.layout}"),
             ("columns", ", ".join(f"{role} = {column}" for role, column in self.columns.items())),
-            ("pictures", f"{self.pictures}" + (f", and {self.left_out} bad ones" if self.left_out else "")),
+            ("pictures", f"{self.pictures}" + (f", and {self.left_out} bad" if self.left_out else "")),
             ("size", _sizes(self.sizes) if self.sizes else ""),
             ("modes", _counts(self.modes)),
             ("read as", f"{_CHANNELS.get(self.channels, f'{self.channels} channels')}, {self.bits} bits"),
