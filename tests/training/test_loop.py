@@ -13,9 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from standin import Squares, Tiny, begin
-from torch import Tensor
+from torch import Tensor, nn
 
+from inkwash.corruption.gaussian import Linear
 from inkwash.corruption.noise import Noise
+from inkwash.data.augment import Augment
+from inkwash.denoise.gaussian import GaussianDenoiser
 from inkwash.errors import Failed, WrongUse
 from inkwash.training import Progress, Run, TrainOptions, checkpoint, fit
 from inkwash.training.ema import exponent
@@ -157,6 +160,7 @@ def test_a_finished_training_can_be_made_longer(tmp_path: Path) -> None:
 
 def test_one_that_cannot_go_on(tmp_path: Path) -> None:
     _, run, _ = train(tmp_path / "run", options())
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
     with pytest.raises(WrongUse, match="was trained with seed = 0 and can only go on with that, not with 5"):
         list(fit(Tiny(), Squares(), run, options(steps=20, seed=5), resume=True))
     with pytest.raises(WrongUse, match="with batch = 4"):
@@ -165,6 +169,7 @@ def test_one_that_cannot_go_on(tmp_path: Path) -> None:
         list(fit(Tiny(), Squares(11), run, options(steps=20), resume=True))
     with pytest.raises(WrongUse, match="is of another model"):
         list(fit(Tiny(width=9), Squares(), run, options(steps=20), resume=True))
+    assert before == {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
     for path in run.checkpoints.iterdir():
         path.unlink()
     with pytest.raises(WrongUse, match="holds no checkpoint"):
@@ -326,6 +331,61 @@ def test_weights_and_images_are_channels_last(tmp_path: Path) -> None:
     list(fit(system, images, run, options(steps=2)))
     assert formats == [True, True]
     assert system.network[3].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_images_are_augmented_item_by_item(tmp_path: Path) -> None:
+    seen: dict[int, Tensor] = {}
+
+    class Watched(Tiny):
+        def loss(self, batch: dict[str, Tensor], *, noise: Noise) -> dict[str, Tensor]:
+            seen.update(zip(noise.items.tolist(), batch["image"]))
+            return super().loss(batch, noise=noise)
+
+    class Ramps(Squares):
+        def batch(self, indices: Tensor) -> dict[str, Tensor]:
+            return {"image": torch.linspace(-1, 1, 8).expand(len(indices), 1, 8, 8)}
+
+    chosen = options(accumulation=2, steps=3)
+    run = begin(tmp_path / "run", Watched(), Ramps(), chosen)
+    list(fit(Watched(), Ramps(), run, chosen, augment=Augment(flip=True)))
+    items = torch.arange(12)
+    expected = Augment(flip=True)(Ramps().batch(items), Noise(chosen.seed, items))["image"]
+    torch.testing.assert_close(torch.stack([seen[item] for item in range(12)]), expected)
+    assert 0 < (expected[:, 0, 0, 0] > 0).sum() < 12
+
+
+class Denoising(Tiny):
+    """The same network in a denoiser."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+        class Network(nn.Sequential):
+            def forward(self, z: Tensor, t: Tensor) -> Tensor:
+                return super().forward(z)
+
+        self.denoiser = GaussianDenoiser(Network(*self.network), Linear())
+
+    def loss(self, batch: dict[str, Tensor], *, noise: Noise) -> dict[str, Tensor]:
+        return {"loss": self.denoiser.loss(batch["image"], noise=noise)}
+
+
+def test_compile_compiles_the_network_of_the_denoiser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[nn.Module] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda module: compiled.append(module))
+    system = Denoising()
+    train(tmp_path / "plain", options(steps=1), system=system)
+    assert compiled == []
+    train(tmp_path / "compiled", options(steps=1, compile=True), system=system)
+    assert compiled == [system.denoiser.network]
+
+
+@pytest.mark.slow
+def test_a_compiled_network_learns_the_same(tmp_path: Path) -> None:
+    _, plain, _ = train(tmp_path / "plain", options(), system=Denoising())
+    _, compiled, _ = train(tmp_path / "compiled", options(compile=True), system=Denoising())
+    for one, other in zip(plain.metrics(), compiled.metrics()):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
 
 
 def test_tensorboard(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def finish(process: subprocess.Popen[bytes], code: int = 0) -> None:
 @pytest.mark.law
 def test_a_killed_training_goes_on_bit_for_bit(tmp_path: Path) -> None:
     """SIGKILL at a random moment, again in the middle of writing a checkpoint, then to the end."""
-    steps = 400
+    steps = 250
     whole = start(tmp_path / "whole", steps)
     killed = start(tmp_path / "run", steps)
     log = tmp_path / "run" / "metrics.jsonl"

@@ -1,85 +1,30 @@
 """The training loop."""
 
-import itertools
 import math
-import signal
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, cast
 
 import torch
-from accelerate import Accelerator
-from jaxtyping import Float, Int
+from accelerate import Accelerator, DistributedType
 from torch import Tensor, nn
 
 from inkwash.corruption.noise import Noise
-from inkwash.data.spec import DataSpec
 from inkwash.denoise.base import Denoiser
 from inkwash.errors import Failed, WrongUse
 from inkwash.training import checkpoint
 from inkwash.training.checkpoint import Checkpoint
+from inkwash.training.contract import Augmentation, Batch, Images, Progress, Trainable
 from inkwash.training.ema import Averages
-from inkwash.training.options import TrainOptions, bf16, cadence
+from inkwash.training.interruption import interruptions
+from inkwash.training.options import TrainOptions, bf16
 from inkwash.training.order import Order
+from inkwash.training.prefetch import ahead
 from inkwash.training.run import Run
-from inkwash.training.schedule import Budget, learning_rate
+from inkwash.training.schedule import Budget, Due, learning_rate
 from inkwash.training.snapshots import Snapshots
 from inkwash.training.tensorboard import writer
-
-Batch = dict[str, Tensor]
-Augmentation = Callable[[Batch, Noise], Batch]
-
-
-@runtime_checkable
-class Trainable(Protocol):
-    """What the loop asks of a system, which is an `nn.Module` besides."""
-
-    def loss(self, batch: Batch, *, noise: Noise) -> dict[str, Float[Tensor, "b"]]:
-        """The terms of the loss of each item; the one called `loss` is minimised."""
-
-
-@runtime_checkable
-class Images(Protocol):
-    """What the loop asks of the data."""
-
-    spec: DataSpec
-    fingerprint: str
-
-    def __len__(self) -> int: ...
-
-    def batch(self, indices: Int[Tensor, "b"]) -> Batch:
-        """These images, with what belongs to them. Called from several threads where there are several workers."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a training is, after `step` steps.
-
-    Attributes:
-        steps: how many there will be; None where only the time is limited.
-        seconds, seconds_left: of the clock, resumed trainings included; None while the pace is unknown.
-        items: images seen.
-        losses: the means since the rows of the log before, and `gradient`, the norm before clipping.
-        rate: steps a second.
-        preview_due: the system holds the averaged weights, in evaluation mode, until the next step is asked for.
-        finished: this is the last step: the run is saved, and the system keeps the averaged weights.
-    """
-
-    step: int
-    steps: int | None
-    seconds: float
-    seconds_left: float | None
-    items: int
-    losses: dict[str, float] = field(default_factory=dict)
-    rate: float | None = None
-    learning_rate: float = 0.0
-    preview_due: bool = False
-    finished: bool = False
 
 
 def fit(
@@ -117,49 +62,6 @@ def fit(
         yield from training.go(resume, stopped)
 
 
-@contextmanager
-def interruptions() -> Iterator[list[str]]:
-    """A list that takes the name of the first SIGINT or SIGTERM; the second has its usual effect.
-
-    Outside the main thread, where signals cannot be caught, it stays empty.
-    """
-    names: list[str] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield names
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number: int, frame: Any) -> None:
-        names.append(signal.Signals(number).name)
-        restore()
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield names
-    finally:
-        restore()
-
-
-def ahead(prepare: Callable[[int], Any], first: int, workers: int) -> Iterator[Any]:
-    """`prepare(first)`, `prepare(first + 1)`, ... without end, the next ones in the making in `workers` threads."""
-    if workers == 0:
-        yield from map(prepare, itertools.count(first))
-        return
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="batch")
-    try:
-        waiting: deque[Future[Any]] = deque(pool.submit(prepare, n) for n in range(first, first + workers))
-        for n in itertools.count(first + workers):
-            waiting.append(pool.submit(prepare, n))
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 class _Objective(nn.Module):
     """The loss as a forward pass, which is what distributed training wraps."""
 
@@ -182,23 +84,6 @@ def _dropout(noise: Noise, device: torch.device) -> Iterator[None]:
         yield
 
 
-class _Due:
-    """Whether it is time again, as an `Every` says."""
-
-    def __init__(self, every: str | None, seconds: float) -> None:
-        self.steps, self.seconds = (None, math.inf) if every is None else cadence(every)
-        self.last = seconds
-
-    def at(self, step: int) -> bool:
-        return self.steps is not None and step % self.steps == 0
-
-    def __call__(self, step: int, seconds: float) -> bool:
-        if seconds - self.last >= self.seconds:
-            self.last = seconds
-            return True
-        return self.at(step)
-
-
 class _Training:
     def __init__(
         self, system: Trainable, images: Images, run: Run, options: TrainOptions, augment: Augmentation | None
@@ -207,6 +92,9 @@ class _Training:
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
         self.device, processes = self.accelerator.device, self.accelerator.num_processes
         self.main = self.accelerator.is_main_process
+        kind = self.accelerator.distributed_type
+        if kind not in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
+            raise WrongUse(f"training by {kind.value} is not known here: launch plain processes with torchrun")
         if options.batch % (processes * options.accumulation):
             raise WrongUse(
                 f"batch = {options.batch} does not divide into {processes} processes"
@@ -292,7 +180,7 @@ class _Training:
         step, before = self._restore() if resume else (0, 0.0)
         start = time.monotonic() - before
         budget = Budget(options, step, before)
-        saving, previewing = _Due(options.checkpoint_every, before), _Due(options.preview_every, before)
+        saving, previewing = Due(options.checkpoint_every, before), Due(options.preview_every, before)
         snapshots = Snapshots(run.snapshots, options, budget.fraction(step))
         board = writer(run.path / "tensorboard", step) if options.tensorboard and self.main else None
         losses: dict[str, float] = {}
@@ -403,18 +291,17 @@ class _Training:
             found = checkpoint.load(self.run.checkpoints)
         if found is None and self.run.weights.exists():
             raise WrongUse(f"{self.run.checkpoints} holds no checkpoint: this run cannot be continued, train a new one")
-        if self.main:
-            self.run.rewind(found.step if found else 0)
-            self.run.renew(self.options)
-        if found is None:
-            return 0, 0.0
         for name, value in self._identity().items():
-            if found.facts[name] != value:
+            if found is not None and found.facts[name] != value:
                 raise WrongUse(
                     f"{self.run.path} was trained with {name} = {found.facts[name]!r} and can only go on with that, "
                     f"not with {value!r}"
                 )
-        checkpoint.load_state(self.system, found.part("model"), self.run.checkpoints)
-        self.averages.load(found.part("ema"))
-        checkpoint.load_optimizer(self.optimizer, found.part("optimizer"))
-        return found.step, float(found.facts["seconds"])
+        if found is not None:
+            checkpoint.load_state(self.system, found.part("model"), self.run.checkpoints)
+            self.averages.load(found.part("ema"))
+            checkpoint.load_optimizer(self.optimizer, found.part("optimizer"))
+        if self.main:
+            self.run.rewind(found.step if found else 0)
+            self.run.renew(self.options)
+        return (found.step, float(found.facts["seconds"])) if found else (0, 0.0)

@@ -1,8 +1,8 @@
-"""How long a training lasts, and the learning rate meanwhile."""
+"""How long a training lasts, the learning rate meanwhile, and what is done now and then."""
 
 import math
 
-from inkwash.training.options import TrainOptions
+from inkwash.training.options import TrainOptions, cadence
 
 
 def learning_rate(options: TrainOptions, step: int, fraction: float) -> float:
@@ -77,3 +77,27 @@ class Budget:
             return None if math.isinf(self.limit) else self.limit - self.seconds
         left = self.limit - self.reckoned(step)
         return max(0.0, left if self.steps is None else min(left, (self.steps - step) * self.pace))
+
+
+class Due:
+    """Whether it is time again for something that is done every so many steps, or every so many seconds.
+
+    Args:
+        every: as in the options; None is never.
+        seconds: used when the training began or went on.
+    """
+
+    def __init__(self, every: str | None, seconds: float) -> None:
+        self.steps, self.seconds = (None, math.inf) if every is None else cadence(every)
+        self.last = seconds
+
+    def at(self, step: int) -> bool:
+        """Whether it is due after `step` steps, where steps are what is counted."""
+        return self.steps is not None and step % self.steps == 0
+
+    def __call__(self, step: int, seconds: float) -> bool:
+        """Whether it is due now; then the next time is counted from now."""
+        if seconds - self.last >= self.seconds:
+            self.last = seconds
+            return True
+        return self.at(step)

@@ -31,7 +31,7 @@ class Snapshots:
 
     def __init__(self, folder: Path, options: TrainOptions, fraction: float) -> None:
         self.folder, self.options = folder, options
-        self.taken = math.floor(fraction * options.snapshots)
+        self.taken = _count(fraction, options)
 
     def at(self, step: int) -> bool:
         """Whether one is due after `step` steps, where steps are what is counted."""
@@ -40,7 +40,7 @@ class Snapshots:
 
     def keep(self, averages: Averages, step: int, fraction: float) -> None:
         """Write the averages after `step` steps, if it is time."""
-        due = math.floor(fraction * self.options.snapshots)
+        due = _count(fraction, self.options)
         if due <= self.taken:
             return
         self.taken = due
@@ -53,6 +53,11 @@ class Snapshots:
             parts |= {f"as it is/{n}": t for n, t in state if n not in trained}
             path = self.folder / f"step-{step:08d}-ema-{std}.safetensors"
             write_tensors(path, parts, {"step": str(step), "std": str(std)})
+
+
+def _count(fraction: float, options: TrainOptions) -> int:
+    """How many are due; 29/100 of 100 is 28.999999999999996."""
+    return math.floor(fraction * options.snapshots + 1e-9)
 
 
 def inner(step: int, gamma: float, other_step: int, other_gamma: float) -> float:
