@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -90,21 +91,22 @@ def train_segmenter(
     steps: int = 400,
     batch: int = 16,
     seed: int = 0,
+    folder: Path | None = None,
     device: torch.device | str = "cpu",
 ) -> Iterator[Fitting]:
     """Train a segmenter on real pictures, or find the one trained before on the same data in the same way.
 
-    Finished ones are kept with the cache of the data, named by its fingerprint and these options.
-
     Args:
         images: the training pictures, with masks.
+        folder: where finished ones are kept, named by the fingerprint of the data and these options; None is the cache
+            of decoded pictures.
 
     Raises:
         WrongUse: if the data has no masks.
     """
     recipe = {"data": images.fingerprint, "steps": steps, "batch": batch, "seed": seed, "side": SIDE, "version": 1}
     digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
-    path = cache.home() / "segmenters" / f"{digest}.safetensors"
+    path = (folder or cache.home() / "segmenters") / f"segmenter-{digest}.safetensors"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # layers draw their first weights from torch's global generator
         segmenter = Segmenter(images.spec).to(device)
