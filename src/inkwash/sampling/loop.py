@@ -34,7 +34,6 @@ class Step:
     posterior: Posterior
 
 
-@torch.no_grad()
 def walk(
     denoiser: Denoiser,
     solver: Solver,
@@ -59,7 +58,8 @@ def walk(
     for index, (t, s) in enumerate(grid):
         if denoiser.self_conditioning and state.posterior is not None:
             condition["estimate"] = state.posterior.mean
-        state = solver.step(denoiser, state, t, s, path=path, **condition)
+        with torch.no_grad():
+            state = solver.step(denoiser, state, t, s, path=path, **condition)
         assert state.posterior is not None
         yield Step(index, len(grid), t, s, state.z, state.posterior)
 

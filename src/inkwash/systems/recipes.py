@@ -94,6 +94,16 @@ GRIDS: dict[str, Callable[[Gaussian, int], Grid]] = {
     "log-snr": lambda corruption, steps: Grid.log_snr(corruption, steps),
 }
 
+# The grids that the papers of these solvers use; the others gain from equal steps in log-SNR.
+OWN_GRIDS = {
+    "ddpm": "uniform",
+    "flow-euler": "uniform",
+    "flow-heun": "uniform",
+    "euler": "karras",
+    "heun": "karras",
+    "edm": "karras",
+}
+
 
 def schedule(name: str, *, steps: int, shift: float, data_mean: float, data_std: float) -> Gaussian:
     """The corruption of this name, its noise multiplied by `shift`."""
@@ -113,6 +123,5 @@ def sampler(name: str, corruption: Gaussian, steps: int) -> tuple[Solver, Grid]:
     solver = SOLVERS[solver_name]()
     if steps < solver.evaluations:
         raise WrongUse(f"{solver_name} evaluates the network {solver.evaluations} times a step: steps must be at least that, not {steps}")
-    # Equal steps in time are what stochastic samplers were tuned with; the others gain from log-SNR.
-    grid_name = grid_name or ("uniform" if solver.stochastic or solver_name.startswith("flow") else "log-snr")
-    return solver, GRIDS[grid_name](corruption, steps // solver.evaluations)
+    grid = GRIDS[grid_name or OWN_GRIDS.get(solver_name, "log-snr")]
+    return solver, grid(corruption, steps // solver.evaluations)

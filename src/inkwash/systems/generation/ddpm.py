@@ -29,6 +29,7 @@ class DDPMConfig(PixelConfig):
             "times": "uniform",
             "base": 128,
             "multipliers": (1, 2, 2, 2),
+            "blocks": 2,
             "attention": (16,),
             "patch": 1,
             "dropout": 0.1,

@@ -35,6 +35,7 @@ class PolypDDPMConfig(PixelConfig):
             "times": "uniform",
             "base": 64,
             "multipliers": (1, 1, 2, 2, 4, 4),
+            "blocks": 2,
             "attention": (16,),
             "patch": 1,
             "drop_condition": 0.0,

@@ -1,0 +1,37 @@
+"""Small systems that build in no time."""
+
+import pytest
+import torch
+
+from inkwash.data.spec import DataSpec
+from inkwash.systems.generation.ddpm import DDPM, DDPMConfig
+from inkwash.systems.synthesis.polyp_ddpm import PolypDDPM, PolypDDPMConfig
+
+TINY = {"base": 8, "multipliers": (1, 2), "attention": (8,)}
+
+
+def randomised(system):
+    """With its zero-initialised layers filled, so that conditions and noise make a difference."""
+    torch.manual_seed(1)
+    for parameter in system.parameters():
+        if parameter.ndim and not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.03)
+    return system.eval()
+
+
+@pytest.fixture
+def ddpm():
+    torch.manual_seed(0)
+    return randomised(DDPM(DDPMConfig(**TINY), DataSpec(channels=3, size=(16, 16))))
+
+
+@pytest.fixture
+def by_class():
+    torch.manual_seed(0)
+    return randomised(DDPM(DDPMConfig(**TINY), DataSpec(channels=1, size=(16, 16), classes=("cat", "dog", "eel"))))
+
+
+@pytest.fixture
+def by_mask():
+    torch.manual_seed(0)
+    return randomised(PolypDDPM(PolypDDPMConfig(**TINY), DataSpec(channels=3, size=(16, 16), mask_classes=2)))
