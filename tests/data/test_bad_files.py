@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from inkwash.data import open_collection
-from inkwash.errors import WrongUse
+from inkwash.errors import Failed, WrongUse
 
 
 def write(path, data=b""):
@@ -252,6 +252,33 @@ def test_a_photograph_as_a_mask(draw, tmp_path):
 def test_numbers_that_are_no_classes(draw, tmp_path, values, reason):
     draw("images/a.png", 1), draw("masks/a.tif", values)
     assert problems(tmp_path / "set") == {"masks/a.tif": reason}
+
+
+def test_masks_of_too_many_colours_together(draw, tmp_path):
+    for k in range(2):
+        colours = np.zeros((24, 20, 3), np.uint8)
+        colours[0, :, 0], colours[0, :, 1] = np.arange(1, 21), k + 1
+        draw(f"images/{k}.png", k), draw(f"masks/{k}.png", colours)
+    with pytest.raises(WrongUse) as caught:
+        open_collection(tmp_path / "set").report()
+    assert str(caught.value) == (
+        f"{tmp_path}/set: its masks hold 41 colours together: a mask has one colour for each class"
+    )
+
+
+def test_a_list_with_masks_and_one_without(draw, blob, tmp_path):
+    draw("a.png", 1), draw("b.png", 2), draw("m.png", blob())
+    write(tmp_path / "set/train.csv", "image,mask\na.png,m.png\n")
+    write(tmp_path / "set/test.csv", "image\nb.png\n")
+    assert problems(tmp_path / "set") == {"b.png": "has no mask"}
+
+
+def test_a_file_that_breaks_after_it_was_looked_at(draw, tmp_path):
+    path = draw("a.png", 1)
+    images = open_collection(tmp_path / "set").images("train", 8)
+    path.write_bytes(b"")
+    with pytest.raises(Failed, match=r"a.png: it or its mask is empty \(0 bytes\), and was sound when looked at"):
+        images.batch(torch.tensor([0]))
 
 
 def test_rows_of_a_list(draw, tmp_path):

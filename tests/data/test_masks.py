@@ -60,6 +60,19 @@ def test_lossy_masks_are_cut_in_the_middle(draw, tmp_path):
     assert [c.value for c in report.mask_classes] == ["< 128", ">= 128"]
 
 
+@pytest.mark.parametrize(("counts", "rule"), [
+    ({0: 90, 1: 5, 2: 3, 253: 2, 254: 9, 255: 60}, "threshold"),  # a JPEG of high quality
+    ({0: 90, 1: 5, 255: 3}, "values"),  # 255 is often "ignore"
+    ({0: 90, 1: 5, 2: 5, 255: 3}, "values"),
+    ({0: 90, 85: 5, 170: 5, 255: 3}, "values"),
+    ({0: 1, 1: 1, 2: 1, 3: 90}, "values"),
+    (dict.fromkeys(range(200), 10), "instances"),
+    ({0: 900, 255: 500} | dict.fromkeys(range(1, 255), 1), "threshold"),
+])
+def test_the_rule_is_told_from_the_values(counts, rule):
+    assert MaskTable.of(counts).rule == rule
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_numbered_objects_are_one_class(draw, tmp_path, dtype):
     objects = np.kron(np.arange(64).reshape(8, 8), np.ones((3, 3))).astype(dtype)

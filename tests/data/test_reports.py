@@ -22,7 +22,7 @@ def test_everything_is_counted(draw, blob, tmp_path):
     report = open_collection(tmp_path / "set").report()
     assert report.model_dump(exclude={"path", "warnings", "mask_classes"}) == {
         "kind": "folder", "layout": "pictures and masks in folders of their own, a folder for each class",
-        "columns": {}, "pictures": 6, "left_out": 1,
+        "columns": {}, "unused": [], "pictures": 6, "left_out": 1,
         "sizes": {"min": (30, 20), "median": (32, 20), "max": (35, 20)},
         "modes": {"RGB": 6}, "channels": 3, "bits": 8, "classes": {"a": 3, "b": 3}, "masks": 6, "empty_masks": 1,
         "splits": {"train": 6}, "split_rule": "all in train: 6 different pictures are too few to split", "groups": 0,
@@ -77,6 +77,7 @@ def test_warnings(draw, tmp_path):
 
 
 def test_the_bundled_retina_pack():
+    """It is sound, and its masks lie on the vessels: those are darker than their surroundings in green."""
     collection = open_collection(bundled("retina"))
     report = collection.report()
     assert report.problems == []
@@ -87,11 +88,7 @@ def test_the_bundled_retina_pack():
     assert 0.05 < report.mask_classes[1].share < 0.25
     assert bundled("retina").stat().st_size < 5e6
     assert "CC BY 4.0" in (bundled("retina").parent / "ATTRIBUTION.md").read_text()
-
-
-def test_the_bundled_vessels_lie_on_the_vessels():
-    """Vessels are darker than their surroundings in green; masks moved aside are not."""
-    batch = open_collection(bundled("retina")).images("test", 128).batch(torch.arange(0, 200, 5))
+    batch = collection.images("test", 128).batch(torch.arange(0, 200, 5))
     green = batch["image"][:, 1]
     around = torch.nn.functional.avg_pool2d(green[:, None], 21, 1, 10, count_include_pad=False)[:, 0]
 
@@ -113,11 +110,8 @@ def test_an_unknown_pack():
 @pytest.mark.parametrize(("pack", "pictures", "channels", "mask_classes", "classes"), [
     ("retina_disc_cup_drishti/data.zip", 101, 3, 3, 0),
     ("retina_vessel_drive/data.zip", 40, 3, 2, 0),
-    ("retina_dr_grading_idrid/data.zip", 392, 3, 0, 5),
     ("ultrasound_busi/data.zip", 95, 1, 2, 3),
-    ("histology_glas/data.zip", 85, 3, 2, 0),
     ("nuclei_dsb2018/data.zip", 200, 1, 2, 0),
-    ("mednist64/data.zip", 840, 1, 0, 6),
     ("medmnist/breastmnist_trainval.npz", 624, 1, 0, 2),
     ("polyp_kvasir_seg/tiny64.npz", 96, 3, 2, 0),
     ("mri_cardiac_acdc/data.npz", 298, 1, 4, 0),

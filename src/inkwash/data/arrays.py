@@ -61,9 +61,7 @@ class Arrays(Source):
                 values[key] = _splits(values[key])
         chosen, remarks = choose(files, values, length, columns, self.path.name)
         found = Found([], "arrays", chosen, remarks=remarks)
-        unused = [k for k in self._arrays if k not in chosen.values()]
-        if unused:
-            found.remarks.append(f"{self.path.name}: arrays not used: {', '.join(unused)}")
+        found.unused = [k for k in self._arrays if k not in chosen.values()]
         columns_of = {r: values[c] for r, c in chosen.items() if c in values}
         for i in range(length):
             cell = {role: column[i] for role, column in columns_of.items()}

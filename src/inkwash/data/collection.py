@@ -5,11 +5,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any, get_args
 
 from inkwash.data.arrays import Arrays
-from inkwash.data.imageset import Fit, ImageSet, Reading, sizes
+from inkwash.data.imageset import ImageSet, sizes
 from inkwash.data.item import Found
 from inkwash.data.layout import read_layout
 from inkwash.data.listing import is_list, read_lists
 from inkwash.data.picture import SUFFIXES, Unreadable
+from inkwash.data.reading import Fit, Reading
 from inkwash.data.report import Report, make_report
 from inkwash.data.source import Archive, Folder, Source
 from inkwash.data.spec import DataSpec
@@ -31,7 +32,7 @@ class Collection:
         return len(self.found.items)
 
     def scan(self) -> Iterator[int]:
-        """Look at every file once; yields how many are done. `report` and `images` do it where it wasn't."""
+        """Look at every picture once; yields how many are done. `report` and `images` do it where it wasn't."""
         if self._survey is None:
             self._survey = yield from survey(self.source, self.found)
 
@@ -92,6 +93,10 @@ class Collection:
         for _ in self.scan():
             pass
         assert self._survey is not None
+        try:
+            self._survey.table  # noqa: B018 (made here, where its failure can be told)
+        except Unreadable as error:
+            raise WrongUse(f"{self.source.path}: its masks {error}") from error
         return self._survey
 
 

@@ -7,7 +7,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,64 +14,14 @@ import numpy as np
 import psutil
 import torch
 from jaxtyping import Int
-from PIL import Image
 from torch import Tensor
 
 from inkwash.data import cache
-from inkwash.data.mask import MaskTable, codes, shrink
-from inkwash.data.picture import Pixels, centre, resize
+from inkwash.data.picture import Pixels, Unreadable
 from inkwash.data.pool import spread
-from inkwash.data.source import Source
+from inkwash.data.reading import Reading
 from inkwash.data.spec import DataSpec
 from inkwash.errors import Failed, WrongUse
-
-Fit = Literal["squash", "crop"]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How item `i` becomes numbers of the set's size.
-
-    Attributes:
-        images, masks: names in the source; `masks` is None where there are none.
-        size: `(H, W)`.
-        fit: "squash" resizes both sides as needed, "crop" cuts the centre with the right aspect ratio first.
-        ranges: black and white for each number type of the files.
-        table: from the codes of masks to classes.
-        dtype: uint8, or uint16 where any picture has more than 8 bits.
-    """
-
-    source: Source
-    images: tuple[str, ...]
-    masks: tuple[str, ...] | None
-    channels: int
-    size: tuple[int, int]
-    fit: Fit
-    ranges: dict[str, tuple[float, float]]
-    table: MaskTable | None
-    dtype: Literal["uint8", "uint16"]
-
-    def image(self, index: int) -> Pixels:
-        """`(C, H, W)` in the set's dtype: Lanczos with antialiasing."""
-        picture = self.source.picture(self.images[index])
-        pixels = picture.pixels if self.fit == "squash" else centre(picture.pixels, self.size)
-        if pixels.dtype != np.uint8:
-            low, high = self.ranges[str(pixels.dtype)]
-            pixels = ((pixels.astype(np.float64) - low) / (high - low)).astype(np.float32)
-        planes = _channels(pixels, self.channels)
-        stacked = np.stack([resize(plane, self.size, Image.Resampling.LANCZOS) for plane in planes])
-        if stacked.dtype == np.uint8:
-            return stacked if self.dtype == "uint8" else stacked.astype(np.uint16) * 257
-        top = np.iinfo(self.dtype).max
-        return np.round(stacked.clip(0, 1) * top).astype(self.dtype)
-
-    def mask(self, index: int) -> Pixels:
-        """`(H, W)` uint8 classes: the class with the largest area in each pixel."""
-        assert self.masks is not None
-        assert self.table is not None
-        code = codes(self.source.picture(self.masks[index], mask=True))
-        classes = self.table(code if self.fit == "squash" else centre(code, self.size))
-        return shrink(classes, self.size, self.table.classes)
 
 
 class ImageSet:
@@ -197,9 +146,12 @@ class ImageSet:
 
     def _fill(self, arrays: dict[str, Any]) -> Iterator[int]:
         def work(index: int) -> None:
-            arrays["images"][index] = self._reading.image(index)
-            if "masks" in arrays:
-                arrays["masks"][index] = self._reading.mask(index)
+            try:
+                arrays["images"][index] = self._reading.image(index)
+                if "masks" in arrays:
+                    arrays["masks"][index] = self._reading.mask(index)
+            except Unreadable as error:
+                raise Failed(f"{self.names[index]}: it or its mask {error}, and was sound when looked at") from error
 
         yield from spread(work, range(len(self)))
 
@@ -210,15 +162,6 @@ def sizes(size: int | tuple[int, ...]) -> tuple[int, int]:
     if len(pair) != 2 or any(s < 1 for s in pair):
         raise WrongUse(f"a picture's size is one positive number or (height, width), not {size}")
     return pair[0], pair[1]
-
-
-def _channels(pixels: Pixels, wanted: int) -> list[Pixels]:
-    """The channels of `(H, W, C)` as planes: colour to grey by luminance (ITU-R 601), grey to colour by repeating."""
-    have = pixels.shape[2]
-    if have == 3 and wanted == 1:
-        grey = pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-        return [np.round(grey).astype(np.uint8) if pixels.dtype == np.uint8 else grey]
-    return [pixels[..., k if have > 1 else 0] for k in range(wanted)]
 
 
 def _reserve(path: Path, shape: tuple[int, ...], dtype: str) -> Pixels:

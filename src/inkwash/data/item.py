@@ -31,6 +31,7 @@ class Found:
         layout: in words.
         columns: which column (or array) was read as what, where there are columns.
         problems: (name, reason) of what can't be an item.
+        unused: the other columns.
         remarks: choices that the user should know of.
     """
 
@@ -38,4 +39,5 @@ class Found:
     layout: str
     columns: dict[str, str] = field(default_factory=dict)
     problems: list[tuple[str, str]] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)

@@ -198,9 +198,7 @@ def _read(
     others = {c: [row.get(c, "") for row in rows] for c in rows[0] if c not in files}
     chosen, remarks = choose(files, others, len(rows), given, name)
     found = Found([], f"the list {name}", chosen, remarks=remarks)
-    unused = [c for c in (*files, *others) if c not in chosen.values()]
-    if unused:
-        found.remarks.append(f"{name}: columns not used: {', '.join(unused)}")
+    found.unused = [c for c in (*files, *others) if c not in chosen.values()]
     for number, row in enumerate(rows, start=2):
         cell = {role: row.get(column, "") for role, column in chosen.items()}
         image = resolve(cell["image"])

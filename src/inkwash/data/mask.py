@@ -82,16 +82,13 @@ class MaskTable(BaseModel):
         """The table for masks whose pixels have these codes, `counts[code]` of each."""
         coloured = any(c >= _COLOUR for c in counts)
         values = sorted({0} | set(counts)) if not coloured else sorted({_COLOUR} | {_as_colour(c) for c in counts})
-        if len(values) <= _MOST_CLASSES:
+        few = len(values) <= _MOST_CLASSES
+        if not coloured and _blurred(counts, few):
+            return cls(rule="threshold", codes=((values[-1] + 1) // 2,))
+        if few:
             return cls(rule="values", codes=tuple(values))
         if coloured:
             raise Unreadable(f"hold {len(values)} colours together: a mask has one colour for each class")
-        # Two heaps, near 0 and near the top, with little between them: a black and white mask, blurred.
-        top = values[-1]
-        between = sum(n for c, n in counts.items() if top / 8 < c < top * 7 / 8)
-        high = sum(n for c, n in counts.items() if c >= top * 7 / 8)
-        if between < high / 2:
-            return cls(rule="threshold", codes=((top + 1) // 2,))
         return cls(rule="instances", codes=(1,))
 
     def __call__(self, code: Pixels) -> Pixels:
@@ -120,6 +117,18 @@ def shrink(classes: Pixels, size: tuple[int, int], count: int) -> Pixels:
         return classes
     areas = [resize((classes == k).astype(np.float32), size, Image.Resampling.BOX) for k in range(count)]
     return np.argmax(areas, axis=0).astype(np.uint8)
+
+
+def _blurred(counts: Mapping[int, int], few: bool) -> bool:
+    """Whether these are the greys of black and white masks after lossy coding or smoothing.
+
+    They lie in two heaps, near 0 and near the top, each of several values; between them lies little, or nothing
+    where there are so few values that they could be classes.
+    """
+    top = max(counts)
+    high = {c: n for c, n in counts.items() if c >= top * 7 / 8}
+    between = sum(n for c, n in counts.items() if top / 8 < c < top * 7 / 8)
+    return top >= 128 and len(high) > 1 and (between == 0 if few else between < sum(high.values()) / 2)
 
 
 def _as_colour(code: int) -> int:

@@ -40,6 +40,7 @@ class Report(BaseModel):
     """What a collection is. `str(report)` is for people, `report.model_dump_json()` for programs.
 
     Attributes:
+        columns: role to column (or array) where there are columns; `unused` are the others.
         pictures: how many can be used; `left_out` can't, for the reasons in `problems`.
         sizes: None where no picture can be used.
         modes: how the pictures are stored, in Pillow's words.
@@ -58,6 +59,7 @@ class Report(BaseModel):
     kind: str
     layout: str
     columns: dict[str, str]
+    unused: list[str]
     pictures: int
     left_out: int
     sizes: Sizes | None
@@ -80,6 +82,7 @@ class Report(BaseModel):
         rows = [
             ("what", f"{self.kind}: {self.layout}"),
             ("columns", ", ".join(f"{role} = {column}" for role, column in self.columns.items())),
+            ("not used", ", ".join(self.unused)),
             ("pictures", f"{self.pictures}" + (f", and {self.left_out} bad" if self.left_out else "")),
             ("size", _sizes(self.sizes) if self.sizes else ""),
             ("modes", _counts(self.modes)),
@@ -111,6 +114,7 @@ def make_report(source: Source, seen: Survey) -> Report:
         kind=source.kind,
         layout=found.layout,
         columns=found.columns,
+        unused=found.unused,
         pictures=len(seen.items),
         left_out=len(seen.problems),
         sizes=_measure([i.size for i in seen.images]),

@@ -46,6 +46,9 @@ class Facts(BaseModel):
     problem: str | None = None
 
 
+_UNSEEN = Facts(digest="")
+
+
 class Survey:
     """All items of a collection that can be used, and how they are to be read: decided once, for all together.
 
@@ -57,10 +60,11 @@ class Survey:
 
     def __init__(self, found: Found, images: list[Facts], masks: list[Facts | None]) -> None:
         self.found = found
+        masked = any(masks)
         self.problems = list(found.problems)
         kept: list[tuple[Item, Facts, Facts | None]] = []
         for item, image, mask in zip(found.items, images, masks, strict=True):
-            problem = _problem(item, image, mask)
+            problem = _problem(item, image, mask) or ((item.image, "has no mask") if masked and not mask else None)
             if problem:
                 self.problems.append(problem)
             else:
@@ -119,22 +123,24 @@ class Survey:
 
 
 def survey(source: Source, found: Found) -> Generator[int, None, Survey]:
-    """Look at every file; yields how many are done and returns the `Survey`.
+    """Look at every picture and its mask; yields how many are done and returns the `Survey`.
 
     What was seen is kept in the cache by content, so another run only reads the bytes again.
     """
     kept = _kept(source.path)
-    jobs = [(i.image, False) for i in found.items] + [(i.mask, True) for i in found.items if i.mask]
-    seen: dict[tuple[str, bool], Facts] = {}
+    items = found.items
+    images: list[Facts] = [_UNSEEN] * len(items)
+    masks: list[Facts | None] = [None] * len(items)
 
     def look(index: int) -> None:
-        name, mask = jobs[index]
-        seen[name, mask] = _look(source, name, mask, kept)
+        images[index] = _look(source, items[index].image, False, kept)
+        mask = items[index].mask
+        if mask is not None:
+            masks[index] = _look(source, mask, True, kept)
 
-    yield from spread(look, range(len(jobs)))
-    _keep(source.path, seen)
-    masks = [seen[i.mask, True] if i.mask else None for i in found.items]
-    return Survey(found, [seen[i.image, False] for i in found.items], masks)
+    yield from spread(look, range(len(items)))
+    _keep(source.path, images, masks)
+    return Survey(found, images, masks)
 
 
 def _look(source: Source, name: str, mask: bool, kept: dict[str, Facts]) -> Facts:
@@ -184,14 +190,15 @@ def _kept(path: Path) -> dict[str, Facts]:
         return {}
 
 
-def _keep(path: Path, seen: dict[tuple[str, bool], Facts]) -> None:
-    stored = {f"{f.digest} {mask}": f.model_dump(exclude_defaults=True) for (_, mask), f in seen.items() if f.digest}
+def _keep(path: Path, images: list[Facts], masks: list[Facts | None]) -> None:
+    seen = [(facts, False) for facts in images] + [(facts, True) for facts in masks if facts]
+    stored = {f"{facts.digest} {mask}": facts.model_dump(exclude_defaults=True) for facts, mask in seen if facts.digest}
     file = _file(path)
     # A cache that can't be written costs time in the next run and nothing else.
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as draft:
-            json.dump(stored, draft)
+            draft.write(json.dumps(stored))
         os.replace(draft.name, file)
     except OSError:
         return

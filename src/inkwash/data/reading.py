@@ -1,0 +1,68 @@
+"""How a file becomes numbers of the size and kind that a set of pictures has."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from inkwash.data.mask import MaskTable, codes, shrink
+from inkwash.data.picture import Pixels, centre, resize
+from inkwash.data.source import Source
+
+Fit = Literal["squash", "crop"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How item `i` becomes numbers of the set's size.
+
+    Attributes:
+        images, masks: names in the source; `masks` is None where there are none.
+        size: `(H, W)`.
+        fit: "squash" resizes both sides as needed, "crop" cuts the centre with the right aspect ratio first.
+        ranges: black and white for each number type of the files.
+        table: from the codes of masks to classes.
+        dtype: uint8, or uint16 where any picture has more than 8 bits.
+    """
+
+    source: Source
+    images: tuple[str, ...]
+    masks: tuple[str, ...] | None
+    channels: int
+    size: tuple[int, int]
+    fit: Fit
+    ranges: dict[str, tuple[float, float]]
+    table: MaskTable | None
+    dtype: Literal["uint8", "uint16"]
+
+    def image(self, index: int) -> Pixels:
+        """`(C, H, W)` in the set's dtype: Lanczos with antialiasing."""
+        picture = self.source.picture(self.images[index])
+        pixels = picture.pixels if self.fit == "squash" else centre(picture.pixels, self.size)
+        if pixels.dtype != np.uint8:
+            low, high = self.ranges[str(pixels.dtype)]
+            pixels = ((pixels.astype(np.float64) - low) / (high - low)).astype(np.float32)
+        planes = _channels(pixels, self.channels)
+        stacked = np.stack([resize(plane, self.size, Image.Resampling.LANCZOS) for plane in planes])
+        if stacked.dtype == np.uint8:
+            return stacked if self.dtype == "uint8" else stacked.astype(np.uint16) * 257
+        top = np.iinfo(self.dtype).max
+        return np.round(stacked.clip(0, 1) * top).astype(self.dtype)
+
+    def mask(self, index: int) -> Pixels:
+        """`(H, W)` uint8 classes: the class with the largest area in each pixel."""
+        assert self.masks is not None
+        assert self.table is not None
+        code = codes(self.source.picture(self.masks[index], mask=True))
+        classes = self.table(code if self.fit == "squash" else centre(code, self.size))
+        return shrink(classes, self.size, self.table.classes)
+
+
+def _channels(pixels: Pixels, wanted: int) -> list[Pixels]:
+    """The channels of `(H, W, C)` as planes: colour to grey by luminance (ITU-R 601), grey to colour by repeating."""
+    have = pixels.shape[2]
+    if have == 3 and wanted == 1:
+        grey = pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+        return [np.round(grey).astype(np.uint8) if pixels.dtype == np.uint8 else grey]
+    return [pixels[..., k if have > 1 else 0] for k in range(wanted)]
