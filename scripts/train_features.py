@@ -190,7 +190,7 @@ def main() -> None:
         done = step / options.steps if options.steps else (time.monotonic() - started) / (60 * options.minutes)
         if step % 20 == 0:
             print(f"step {step} ({done:.0%}) " + " ".join(f"{k} {v.item():.2f}" for k, v in losses.items()), flush=True)
-    seconds = time.monotonic() - started
+    seconds = time.process_time()
 
     network.eval(), heads.eval()
     with torch.no_grad():
@@ -238,7 +238,7 @@ belongs to, the quarter turns, the distortion and its amount (from {", ".join(KI
 correlation of the amount {amount:.2f}. Some IDRiD photographs are in both of its packs, so a few were seen.
 
 **Made by** `python scripts/train_features.py PACKS --steps {step} --batch {options.batch} --seed {options.seed}`:
-{seconds:.0f} s, one thread of {platform.machine()}, PyTorch {torch.__version__}, {datetime.date.today()}.
+{seconds:.0f} s of one thread, {platform.machine()}, PyTorch {torch.__version__}, {datetime.date.today()}.
 
 **Licence.** The weights are Apache-2.0, like the library; the pictures, which are not included, are their owners'.
 """)

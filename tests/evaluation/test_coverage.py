@@ -98,8 +98,16 @@ def test_planted_copies_are_flagged_and_independent_pictures_are_not():
     assert found.spaces["pixels"].false_alarms == 0.0
 
 
+def test_a_mirrored_copy_is_a_copy():
+    train, generated = smooth(30, "train"), smooth(5, "generated")
+    generated[2] = train[11].flip(-1)
+    found = memorisation(*({"pixels": thumbnails([x])} for x in (generated, train, smooth(20, "held"))))
+    assert found.flagged.tolist() == [False, False, True, False, False]
+    assert found.spaces["pixels"].index[2] == 11
+
+
 def test_a_copy_in_either_space_is_a_copy():
-    spaces = [{"pixels": points(20, 5, s), "features": points(20, 7, s)} for s in ("g", "t", "h")]
+    spaces = [{"pixels": points(20, 32 * 32, s), "features": points(20, 7, s)} for s in ("g", "t", "h")]
     spaces[0]["features"][4] = spaces[1]["features"][11]
     found = memorisation(*spaces)
     assert bool(found.flagged[4])

@@ -40,8 +40,9 @@ def training(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 def _panel(rows: Sequence[Mapping[str, Any]], name: str) -> str:
     steps, values = zip(*[(row["step"], row[name]) for row in rows if name in row and math.isfinite(row[name])])
-    options: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 9.0, "axes.formatter.limits": (-3, 4)}
-    with matplotlib.rc_context(options):
+    style: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 9}
+    style["axes.formatter.limits"] = (-3, 4)
+    with matplotlib.rc_context(style):
         figure = Figure(figsize=(4.2, 2.3), facecolor="none")
         axes = figure.add_axes((0.13, 0.15, 0.85, 0.8), facecolor="none")
         if name == "learning_rate":

@@ -117,7 +117,7 @@ def fidelity(
     if fewest < enough:
         warning = (
             f"FID is measured on {fewest} pictures; below about {enough} (twice the number of features) it is "
-            "biased upwards and only its distance from the floor means something"
+            "biased upwards, and only what it adds to the FID of held-out pictures means something"
         )
     return Fidelity(
         network=network.name,

@@ -2,8 +2,9 @@
 
 A sample is compared with what chance gives: held-out real pictures have nearest training pictures too, at typical
 distances. A sample much nearer than those is flagged as a copy. This finds copies and near-copies of whole pictures
-(Carlini et al., "Extracting training data from diffusion models", USENIX Security 2023); it does not show that nothing
-was memorised. It is done twice: on thumbnails, which see through noise, and on features, which see through shifts.
+(Carlini et al., "Extracting training data from diffusion models", USENIX Security 2023), mirrored ones too, since
+training mirrors; not copies that are rotated, shifted or pieced together, so finding none does not show that nothing
+was memorised. It is done twice: on thumbnails, which see through noise, and on features.
 """
 
 from collections.abc import Iterable
@@ -20,9 +21,16 @@ NEAR = 0.35
 """A sample is flagged below this fraction of the median distance of held-out pictures."""
 
 
-def thumbnails(batches: Iterable[Float[Tensor, "_ c h w"]], size: int = 32) -> Float[Tensor, "n d"]:
-    """Pictures as vectors of pixels, `(N, C * size * size)`, resized with anti-aliasing so that memory is bounded."""
-    return torch.cat([resize(images.float(), size).flatten(1).cpu() for images in batches])
+THUMBNAIL = 32
+
+
+def thumbnails(batches: Iterable[Float[Tensor, "_ c h w"]]) -> Float[Tensor, "n d"]:
+    """Pictures as vectors of 32 x 32 pixels a channel, resized with anti-aliasing so that memory is bounded."""
+    return torch.cat([resize(images.float(), THUMBNAIL).flatten(1).cpu() for images in batches])
+
+
+def _mirrored(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    return vectors.reshape(len(vectors), -1, THUMBNAIL, THUMBNAIL).flip(-1).flatten(1)
 
 
 @dataclass(frozen=True)
@@ -98,14 +106,16 @@ def memorisation(
     """Look for the nearest training picture of each sample, in each of the spaces named by the three alike.
 
     Args:
-        generated, train, held_out: vectors by the name of their space; `thumbnails` makes the pixels, `extract` the
-            features.
+        generated, train, held_out: vectors by the name of their space: `pixels` made by `thumbnails`, among which the
+            mirrored training pictures are looked for as well, and `features` made by `extract`.
 
     Raises:
         WrongUse: if there is no training picture.
     """
     spaces = {}
     for name, samples in generated.items():
-        distance, index = nearest(samples, train[name])
-        spaces[name] = Nearest(distance[:, 0], index[:, 0], nearest(held_out[name], train[name])[0][:, 0])
+        count = len(train[name])
+        keys = torch.cat([train[name], _mirrored(train[name])]) if name == "pixels" else train[name]
+        distance, index = nearest(samples, keys)
+        spaces[name] = Nearest(distance[:, 0], index[:, 0] % count, nearest(held_out[name], keys)[0][:, 0])
     return Memorisation(spaces)
