@@ -1,14 +1,13 @@
 """Attention over tokens `(B, N, C)`: among themselves, and to a context `(B, L, D)`."""
 
-from collections.abc import Callable
-
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from inkwash.errors import WrongUse
 
-Rotation = Callable[[Tensor], Tensor]
+Rotation = tuple[Float[Tensor, "n half"], Float[Tensor, "n half"]]  # cosines and sines, a pair of channels a column
 
 
 def heads_of(channels: int, head_channels: int) -> int:
@@ -23,6 +22,13 @@ def split(tokens: Float[Tensor, "b n c"], heads: int) -> Float[Tensor, "b h n d"
     return tokens.unflatten(2, (heads, -1)).transpose(1, 2)
 
 
+def rotate(x: Float[Tensor, "b h n d"], rotation: Rotation) -> Float[Tensor, "b h n d"]:
+    """Channels `i` and `i + d / 2` of every token turned by angle `i` of its place (Su et al. 2021, equation 34)."""
+    cos, sin = rotation
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, first * sin + second * cos), dim=-1)
+
+
 class SelfAttention(nn.Module):
     """Every token attends to every other."""
 
@@ -32,11 +38,11 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
 
-    def forward(self, tokens: Float[Tensor, "b n c"], rotate: Rotation | None = None) -> Float[Tensor, "b n c"]:
-        """`rotate` is applied to queries and keys, `(B, heads, N, C / heads)`."""
+    def forward(self, tokens: Float[Tensor, "b n c"], rotation: Rotation | None = None) -> Float[Tensor, "b n c"]:
+        """Queries and keys go through `rotation`, if one is given."""
         q, k, v = (split(part, self.heads) for part in self.qkv(tokens).chunk(3, dim=2))
-        if rotate is not None:
-            q, k = rotate(q), rotate(k)
+        if rotation is not None:
+            q, k = rotate(q, rotation), rotate(k, rotation)
         return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 

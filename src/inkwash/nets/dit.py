@@ -1,7 +1,5 @@
 """The diffusion transformer, for signals, images and volumes (Peebles & Xie 2023)."""
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
@@ -51,10 +49,10 @@ class Block(nn.Module):
         x: Float[Tensor, "b n c"],
         modulation: Float[Tensor, "_ c6"],
         context: Float[Tensor, "b l d"] | None,
-        rotate: Rotation | None,
+        rotation: Rotation | None,
     ) -> Float[Tensor, "b n c"]:
         shift_a, scale_a, gate_a, shift_p, scale_p, gate_p = modulation.chunk(6, dim=1)
-        x = torch.addcmul(x, gate_a[:, None], self.attention(modulate(x, shift_a, scale_a), rotate))
+        x = torch.addcmul(x, gate_a[:, None], self.attention(modulate(x, shift_a, scale_a), rotation))
         if self.cross is not None and context is not None:
             x = x + self.cross(F.layer_norm(x, x.shape[-1:], eps=1e-6), context)
         return torch.addcmul(x, gate_p[:, None], self.perceptron(modulate(x, shift_p, scale_p)))
@@ -72,7 +70,7 @@ class DiT(nn.Module):
         depth: number of blocks.
         head_channels: channels of an attention head; divides `width`.
         ratio: hidden channels of a block's perceptron as a multiple of `width`.
-        positions: `sincos`, as published, or `rotary`.
+        positions: `rotary`, or `sincos` as published.
         classes, vector, context, image, checkpointing: as for the U-Net.
         dropout: in [0, 1), inside each perceptron. It draws from torch's global generator.
 
@@ -91,7 +89,7 @@ class DiT(nn.Module):
         depth: int = 12,
         head_channels: int = 64,
         ratio: int = 4,
-        positions: Literal["rotary", "sincos"] = "rotary",
+        positions: str = "rotary",
         classes: int = 0,
         vector: int = 0,
         context: int = 0,
@@ -153,12 +151,12 @@ class DiT(nn.Module):
         places = self.positions.added(grid, self.width, x)
         if places is not None:
             x = x + places
-        rotate = self.positions.rotation(grid, self.head_channels, x)
+        rotation = self.positions.rotation(grid, self.head_channels, x)
         for block, share in zip(self.blocks, shares):
             if self.checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, x, share, context, rotate, use_reentrant=False)
+                x = checkpoint(block, x, share, context, rotation, use_reentrant=False)
             else:
-                x = block(x, share, context, rotate)
+                x = block(x, share, context, rotation)
         return self._unfold(self.leave(modulate(x, *last.chunk(2, dim=1))), grid)
 
     def _unfold(self, tokens: Tensor, grid: tuple[int, ...]) -> Tensor:

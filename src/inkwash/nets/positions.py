@@ -18,7 +18,7 @@ class Positions(Protocol):
         """What is added to the tokens, `(N, width)`, or None."""
 
     def rotation(self, grid: tuple[int, ...], head: int, like: Tensor) -> Rotation | None:
-        """What queries and keys `(B, heads, N, head)` go through, or None."""
+        """What queries and keys `(B, heads, N, head)` are turned by, or None."""
 
 
 def coordinates(grid: tuple[int, ...], like: Tensor) -> Float[Tensor, "n axes"]:
@@ -48,7 +48,7 @@ class SinCos:
 class Rotary:
     """Pairs of channels turned by angles proportional to the place, so attention sees differences alone.
 
-    Su et al. 2021, "RoFormer", equation 34, each axis turning its share of the head's channels.
+    Su et al. 2021, "RoFormer", section 3.2, each axis turning its share of the head's channels.
     """
 
     def added(self, grid: tuple[int, ...], width: int, like: Tensor) -> None:
@@ -57,10 +57,4 @@ class Rotary:
     def rotation(self, grid: tuple[int, ...], head: int, like: Tensor) -> Rotation:
         share = _share(head, len(grid), "with rotary positions the channels of a head")
         cos, sin = sinusoid(coordinates(grid, like), share).to(like.dtype).chunk(2, dim=-1)
-        cos, sin = cos.flatten(1), sin.flatten(1)
-
-        def rotate(x: Float[Tensor, "b h n d"]) -> Float[Tensor, "b h n d"]:
-            first, second = x.chunk(2, dim=-1)
-            return torch.cat((first * cos - second * sin, first * sin + second * cos), dim=-1)
-
-        return rotate
+        return cos.flatten(1), sin.flatten(1)

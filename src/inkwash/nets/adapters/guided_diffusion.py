@@ -74,7 +74,7 @@ class _Attention(nn.Module):
         channels = len(state["norm.weight"])
         self.heads = heads if head_channels is None else channels // head_channels
         if not self.heads or channels % self.heads or (head_channels and channels % head_channels):
-            raise WrongUse(f"{channels} channels attend: heads={heads}, head_channels={head_channels} don't divide them")
+            raise WrongUse(f"heads={heads}, head_channels={head_channels} don't divide {channels} channels that attend")
         self.split_first = split_first
         self.norm = _norm(state, "norm")
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)

@@ -4,7 +4,6 @@ import pickle
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -24,8 +23,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WrongUse(f"{path}: holds more than tensors, or is damaged; nothing in it was run") from error
-    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
-        raise WrongUse(f"{path}: cannot be read as weights ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # bytes that are no checkpoint fail in whatever way the unpickler runs into them
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise WrongUse(f"{path}: cannot be read as weights ({why})") from error
     if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         found = ", ".join(map(str, list(state)[:5])) if isinstance(state, dict) else type(state).__name__
         raise WrongUse(f"{path}: expected tensors by name, found {found}")
