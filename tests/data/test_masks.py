@@ -125,6 +125,11 @@ def test_codes_count_every_pixel():
     assert count(codes(Picture(colours, "RGB"))) == {BLACK: 1, RED: 2, GREEN: 1}
 
 
+def test_two_channels_are_no_mask():
+    with pytest.raises(Unreadable, match="has 2 channels"):
+        codes(Picture(np.zeros((4, 4, 2), np.uint8), "array uint8"))
+
+
 def test_fractions_of_one_are_scaled():
     halves = np.array([[[0.0], [0.5], [1.0]]], np.float32)
     assert codes(Picture(halves, "F")).tolist() == [[0, 128, 255]]

@@ -22,7 +22,7 @@ def codes(picture: Picture) -> Pixels:
     """The code of each pixel, `(H, W)` int32: a grey value, or `2**24 + 0xRRGGBB`.
 
     Raises:
-        Unreadable: a photograph, or fractions beyond [0, 1].
+        Unreadable: a photograph, fractions beyond [0, 1], negative numbers, two channels.
     """
     pixels = picture.pixels
     if pixels.dtype == np.float32:
@@ -36,6 +36,8 @@ def codes(picture: Picture) -> Pixels:
         raise Unreadable("holds negative numbers: the classes of a mask count from 0")
     if pixels.shape[2] == 1:
         return pixels[..., 0].astype(np.int32)
+    if pixels.shape[2] == 2:
+        raise Unreadable("has 2 channels: a mask has one, or a colour")
     red, green, blue = np.moveaxis(pixels[..., :3].astype(np.int32), 2, 0)
     if (red == green).all() and (green == blue).all():
         return red
