@@ -102,7 +102,7 @@ class _Training:
             )
         self.part = options.batch // (processes * options.accumulation)
         self.bf16 = bf16(options.precision, self.device)
-        # Channels last is what convolutions are fastest in, on processors and GPUs alike.
+        # What convolutions are fastest in on GPUs; on processors our U-Net is as fast either way.
         self.format = {4: torch.channels_last, 5: torch.channels_last_3d}.get(len(images.spec.size) + 2)
         objective = _Objective(system)
         self.system = objective.system.to(self.device)
