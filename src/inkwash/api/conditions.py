@@ -3,23 +3,27 @@
 from pathlib import Path
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
-from inkwash.api.describe import find
+from inkwash.api.describe import BUNDLED, find
 from inkwash.data import ImageSet
+from inkwash.data.bare import read_masks
+from inkwash.data.mask import MaskTable
 from inkwash.errors import WrongUse, unknown
 from inkwash.systems.base import Generator
+from inkwash.training.run import Run
 
 Condition = dict[str, Tensor]
 
 
-def of_images(system: Generator, images: ImageSet, indices: Tensor) -> Condition:
+def of_images(images: ImageSet, indices: Int64[Tensor, "b"]) -> Condition:
     """The conditions of these pictures, without the pictures."""
     return {name: value for name, value in images.batch(indices).items() if name != "image"}
 
 
-def of_text(system: Generator, text: str | None) -> Condition:
-    """The conditions that `--condition` means: masks in a file or folder, or a class.
+def of_text(run: Run, system: Generator, text: str | None) -> Condition:
+    """The conditions that `--condition` means: masks in a file, a folder or a data set, or a class.
 
     Raises:
         WrongUse: the system needs one and got none, takes none and got one, or it can't be read.
@@ -29,10 +33,12 @@ def of_text(system: Generator, text: str | None) -> Condition:
         return {} if text is None else {"label": torch.tensor([_label(text, spec.classes)])}
     if spec.mask_classes:
         if text is None:
-            raise WrongUse(f"{system.name} draws from masks: give --condition a mask, a folder of masks, or the data itself")
-        return {"mask": masks(text, system)}
+            raise WrongUse(
+                f"{system.name} draws from masks: give --condition a mask, a folder of masks, or a data set with masks"
+            )
+        return {"mask": _masks(run, text)}
     if text is not None:
-        raise WrongUse(f"this run of {system.name} was trained without labels or masks: it takes no condition, not {text!r}")
+        raise WrongUse(f"{run.path} was trained without labels or masks: it takes no condition, not {text!r}")
     return {}
 
 
@@ -44,17 +50,23 @@ def _label(text: str, classes: tuple[str, ...]) -> int:
     raise unknown("class", text, classes)
 
 
-def masks(text: str, system: Generator) -> Tensor:
-    """The masks at a path, `(n, H, W)`: those of paired data, its held-out ones first, or bare mask files."""
-    size = system.spec.size
-    if not text.startswith("bundled:") and not Path(text).exists():
-        raise WrongUse(f"{text}: no such file or folder: --condition takes a mask, a folder of masks, or the data itself")
+def _masks(run: Run, text: str) -> Int64[Tensor, "n h w"]:
+    """Bare mask files, or the held-out masks of paired data."""
+    spec, path = run.spec, Path(text).expanduser()
+    high, wide = spec.size
+    table = MaskTable(**run.manifest.data["masks"])
+    if not text.startswith(BUNDLED):
+        if not path.exists():
+            raise WrongUse(f"{text}: no such file: --condition takes a mask, a folder of masks, or a data set")
+        if path.is_file() and path.suffix.lower() not in (".zip", ".npz", ".csv", ".tsv"):
+            return read_masks(path, (high, wide), table)
     collection = find(text)
     report = collection.report()
     if not report.masks:
-        return collection.class_maps(size, system.spec.mask_classes)
-    for split in ("test", "val", "train"):
-        if split in report.splits:
-            images = collection.images(split, size, channels=system.spec.channels)
-            return images.batch(torch.arange(len(images)))["mask"]
-    raise WrongUse(f"{text}: holds no masks")
+        return read_masks(path, (high, wide), table)
+    split = next(split for split in ("test", "val", "train") if split in report.splits)
+    images = collection.images(split, (high, wide), channels=spec.channels)
+    have, need = images.spec.mask_classes, spec.mask_classes
+    if have != need:
+        raise WrongUse(f"{text}: has {have} mask classes, {run.path} was trained with {need}")
+    return images.batch(torch.arange(len(images)))["mask"]

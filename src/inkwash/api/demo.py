@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from inkwash.api.describe import find
-from inkwash.api.evaluate import measuring, page
+from inkwash.api.evaluate import measuring
 from inkwash.api.folder import empty_folder
+from inkwash.api.page import page
 from inkwash.api.progress import Progress
 from inkwash.api.runs import generator
 from inkwash.api.train import training
@@ -37,12 +38,13 @@ def demonstrating(out: str | Path = "runs/demo") -> Iterator[Progress]:
         pictures.save(image, out / "drawn" / f"{i:05d}.png", facts=facts)
     commands = [
         Command("What is this folder, and what can be trained on it?", f"inkwash data {DATA}"),
-        Command("Train a model like this one for ten minutes", f"inkwash train {SYSTEM} {DATA} --out runs/retina --minutes 10"),
+        Command("Train a model like this one", f"inkwash train {SYSTEM} {DATA} --out runs/retina --minutes 10"),
         Command("Draw from held-out masks", f"inkwash sample runs/retina -n 16 --condition {DATA} --out pictures"),
         Command("Measure it", f"inkwash evaluate runs/retina {DATA}"),
         Command("The same on your own pictures", f"inkwash train {SYSTEM} FOLDER --out runs/mine --minutes 10"),
     ]
-    report = page(measured, run, command="inkwash demo", commands=commands, title="Retinas that were never photographed")
+    title = "Retinas that were never photographed"
+    report = page(measured, run, command="inkwash demo", commands=commands, title=title)
     yield Progress("writing", 1, 1, result=report.write(out / "report.html"))
 
 

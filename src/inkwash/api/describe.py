@@ -7,7 +7,6 @@ from inkwash.api.progress import Progress
 from inkwash.data import Collection, Report, open_collection
 from inkwash.data.packs import bundled, licence_of
 
-
 BUNDLED = "bundled:"
 
 

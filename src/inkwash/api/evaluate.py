@@ -1,10 +1,8 @@
 """`inkwash.evaluate`: a run measured against real pictures that it never saw."""
 
-import datetime
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +11,19 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from inkwash import systems
 from inkwash.api import conditions
 from inkwash.api.describe import find
+from inkwash.api.page import page
 from inkwash.api.progress import Progress
 from inkwash.api.runs import generator
 from inkwash.data import Collection, ImageSet
 from inkwash.errors import WrongUse
-from inkwash.evaluation import features, pictures
+from inkwash.evaluation import features, table
 from inkwash.evaluation.coverage import coverage
-from inkwash.evaluation.faithfulness import Faithfulness, Score, faithfulness, train_segmenter
+from inkwash.evaluation.faithfulness import faithfulness, train_segmenter
 from inkwash.evaluation.fidelity import fidelity
 from inkwash.evaluation.memorisation import Memorisation, memorisation, thumbnails
-from inkwash.evaluation.report import Command, Copy, Film, Metric, Report, Strip
+from inkwash.evaluation.report import Film, Metric
 from inkwash.systems.base import Generator
 from inkwash.training.atomic import write_text
 from inkwash.training.run import Run
@@ -65,17 +63,24 @@ class Evaluation(BaseModel):
     notes: list[str]
 
     def __str__(self) -> str:
+        how = f"{self.sampler}, {self.steps} steps, guidance {self.guidance:g}, seed {self.seed}"
         lines = [
             f"{self.run} ({self.system}) against {self.count} held-out pictures (split {self.split}) of {self.data}",
-            f"{self.sampler}, {self.steps} steps, guidance {self.guidance:g}, seed {self.seed}; features: {self.network}",
+            f"{how}; features: {self.network}",
             "",
             f"{'':<20} {'measured':>10} {'95 % interval':>18} {'floor':>9} {'ceiling':>9}",
         ]
         for m in self.metrics:
             interval = "" if m.low is None or m.high is None else f"{m.low:.3f} to {m.high:.3f}"
-            lines.append(f"{m.name:<20} {m.value:>10.4g} {interval:>18} {_known(m.floor):>9} {_known(m.ceiling):>9}  {m.better} is better")
-        lines += ["", f"{self.copies} of {self.count} drawn pictures are near-copies of training pictures"]
-        return "\n".join([*lines, f"{self.seconds_per_image:.2f} s an image on {self.device}", *(f"note: {n}" for n in self.notes)])
+            figures = f"{m.value:>10.4g} {interval:>18} {_known(m.floor):>9} {_known(m.ceiling):>9}"
+            lines.append(f"{m.name:<20} {figures}  {m.better} is better")
+        lines += [
+            "",
+            f"{self.copies} of {self.count} drawn pictures are near-copies of training pictures",
+            f"{self.seconds_per_image:.2f} s an image on {self.device}",
+            *(f"note: {note}" for note in self.notes),
+        ]
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -133,11 +138,12 @@ def measuring(
     train = collection.images("train", system.spec.size, channels=system.spec.channels)
     if real.spec.mask_classes != system.spec.mask_classes or real.spec.classes != system.spec.classes:
         raise WrongUse(
-            f"{collection.source.path} does not fit {name}: it has {_shape(real.spec)}, the run was trained with {_shape(system.spec)}"
+            f"{collection.source.path} does not fit {name}: it has {_shape(real.spec)}, "
+            f"the run was trained with {_shape(system.spec)}"
         )
     count = min(len(real), 500) if n is None else n
     chosen = torch.arange(count) % len(real)
-    told = conditions.of_images(system, real, chosen)
+    told = conditions.of_images(real, chosen)
 
     drawn: list[Tensor] = []
     frames, times = [], []
@@ -192,59 +198,15 @@ def measuring(
         steps=system.config.sampling_steps if steps is None else steps,
         guidance=system.config.guidance if guidance is None else guidance,
         network=embed.name,
-        metrics=[*_faithful(faith), *_distances(near, cover)],
+        metrics=table.rows(near, cover, faith),
         copies=int(memory.flagged.sum()),
         seconds_per_image=seconds / count,
         device=str(next(system.parameters()).device),
-        notes=_notes(near.warning, embed, memory, faith),
+        notes=table.notes(near, embed, memory, faith),
     )
     shown = real.batch(chosen)["image"]
     measured = Measured(evaluation, made, shown, told, train, memory, Film(frames, times))
     yield Progress("comparing", len(sets), len(sets), result=measured)
-
-
-def page(measured: Measured, run: Run, *, command: str, commands: Sequence[Command] = (), title: str = "") -> Report:
-    """The report of what was measured.
-
-    Args:
-        command: what made it.
-        commands: how to do each step oneself.
-    """
-    evaluation, shown = measured.evaluation, slice(0, 12)
-    strips = []
-    if "mask" in measured.told:
-        strips.append(Strip("asked for", pictures.mask_pictures(measured.told["mask"][shown])))
-    strips += [Strip("drawn", measured.drawn[shown]), Strip("real, held out", measured.real[shown])]
-    copies = [
-        Copy(measured.drawn[pair.sample], measured.train.batch(torch.tensor([pair.training]))["image"][0], pair.ratio,
-             bool(measured.memory.flagged[pair.sample]))
-        for pair in measured.memory.pairs(6)
-    ]  # fmt: skip
-    licence = run.manifest.data.get("licence")
-    return Report(
-        title=title or f"{evaluation.system} on {evaluation.data}",
-        summary=f"{evaluation.count} pictures drawn in {evaluation.steps} network evaluations each, measured against "
-        f"{evaluation.count} held-out real ones. Nothing on this page was used in training, the training pictures "
-        "of the last section aside.",
-        facts={
-            "command": command,
-            "system": f"{evaluation.system} ({systems.get(evaluation.system).paper})",
-            "trained on": f"{run.manifest.data.get('path')}, {evaluation.train_count} pictures, seed {run.options.seed}",
-            "sampler": f"{evaluation.sampler}, guidance {evaluation.guidance:g}, seed {evaluation.seed}",
-            "drawing": f"{evaluation.seconds_per_image:.2f} s an image on {evaluation.device}",
-            "versions": f"Inkwash {version('inkwash')}, PyTorch {torch.__version__}",
-            "date": datetime.date.today().isoformat(),
-        },
-        strips=strips,
-        film=measured.film,
-        metrics=evaluation.metrics,
-        network=evaluation.network,
-        notes=evaluation.notes,
-        log=run.metrics(),
-        copies=copies,
-        commands=commands,
-        attribution=[f"Pictures: {licence}"] if licence else [],
-    )
 
 
 def evaluating(run: str | Path, path: str | Path, **options: Any) -> Iterator[Progress]:
@@ -254,7 +216,7 @@ def evaluating(run: str | Path, path: str | Path, **options: Any) -> Iterator[Pr
     for done in collection.scan():
         yield Progress("looking", done, len(collection))
     last = None
-    for last in measuring(system, str(run), collection, folder=Run.open(run).path, **options):
+    for last in measuring(system, str(run), collection, **options):
         yield last
     assert last is not None
     evaluation: Evaluation = last.result.evaluation
@@ -280,49 +242,9 @@ def evaluate(run: str | Path, path: str | Path, **options: Any) -> Evaluation:
     return evaluation
 
 
-def _faithful(faith: Faithfulness | None) -> list[Metric]:
-    if faith is None:
-        return []
-
-    def mean(score: Score | None) -> float | None:
-        return None if score is None else score.mean
-
-    return [
-        Metric(
-            name="mask faithfulness", value=faith.score.mean, low=faith.score.low, high=faith.score.high,
-            floor=mean(faith.floor), ceiling=faith.ceiling.mean, better="higher",
-            about="Dice between the mask a picture was drawn from and the one that a segmenter trained on real pictures "
-            "finds in it; the floor scores it against other masks, the ceiling is the segmenter on held-out real pictures.",
-        )
-    ]  # fmt: skip
-
-
-def _distances(near: Any, cover: Any) -> list[Metric]:
-    return [
-        Metric(name="FID", value=near.fid, floor=None, ceiling=near.fid_floor, better="lower",
-               about=f"Fréchet distance to the training pictures ({near.count} drawn); the ceiling is what held-out real ones get."),
-        Metric(name="KID", value=near.kid, floor=None, ceiling=near.kid_floor, better="lower",
-               about="Kernel distance to the training pictures, unbiased for few pictures; the ceiling is what held-out real ones get."),
-        Metric(name="precision", value=cover.precision, better="higher", about="Share of drawn pictures among the held-out real ones."),
-        Metric(name="recall", value=cover.recall, better="higher", about="Share of held-out real pictures among the drawn ones."),
-        Metric(name="density", value=cover.density, better="higher", about="How densely the drawn pictures lie among real ones; 1 is real."),
-        Metric(name="coverage", value=cover.coverage, better="higher", about="Share of real pictures with a drawn one next to them."),
-    ]  # fmt: skip
-
-
-def _notes(warning: str | None, network: features.FeatureNetwork, memory: Memorisation, faith: Faithfulness | None) -> list[str]:
-    notes = [warning] if warning else []
-    if not network.comparable:
-        notes.append(f"distances are in the features of the bundled network ({network.name}), not Inception's: compare them with one another only")
-    if bool(memory.flagged.any()):
-        notes.append("some drawn pictures are near-copies of training pictures: the report shows them")
-    if faith is not None and faith.empty:
-        notes.append(f"{faith.empty} masks are empty and have no Dice")
-    return notes
-
-
 def _shape(spec: Any) -> str:
-    return f"{spec.channels} channels, {spec.mask_classes or 'no'} mask classes, {len(spec.classes or ()) or 'no'} classes"
+    classes = len(spec.classes or ())
+    return f"{spec.channels} channels, {spec.mask_classes or 'no'} mask classes, {classes or 'no'} classes"
 
 
 def _known(value: float | None) -> str:

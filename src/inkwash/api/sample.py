@@ -7,11 +7,12 @@ from typing import Any
 from accelerate import PartialState
 
 from inkwash.api import conditions
-from inkwash.api.folder import empty_folder
+from inkwash.api.folder import check_empty, empty_folder
 from inkwash.api.progress import Progress
 from inkwash.api.runs import generator
 from inkwash.errors import WrongUse
 from inkwash.evaluation import pictures
+from inkwash.training.run import Run
 
 
 def sampling(
@@ -32,18 +33,20 @@ def sampling(
     """
     if n < 1:
         raise WrongUse(f"-n is the number of images, at least 1, not {n}")
+    check_empty(Path(out))
     system = generator(run)
-    told = conditions.of_text(system, condition)
+    told = conditions.of_text(Run.open(run), system, condition)
     processes = PartialState()
     share, rest = divmod(n, processes.num_processes)
     rank = processes.process_index
     first, count = rank * share + min(rank, rest), share + (rank < rest)
-    facts = {"system": system.name, "run": str(run), "seed": seed, "sampler": sampler or system.config.sampler}
-    facts |= {"steps": steps or system.config.sampling_steps, "guidance": system.config.guidance if guidance is None else guidance}
+    sampler = sampler or system.config.sampler
+    steps = system.config.sampling_steps if steps is None else steps
+    guidance = system.config.guidance if guidance is None else guidance
+    how: dict[str, Any] = {"steps": steps, "sampler": sampler, "guidance": guidance, "seed": seed}
+    facts = {"system": system.name, "run": str(run), **how}
 
-    draws = system.draw(
-        n, condition=told, steps=steps, sampler=sampler, guidance=guidance, seed=seed, first=first, count=count, batch=batch
-    )
+    draws = system.draw(n, condition=told, first=first, count=count, batch=batch, **how)
     folder, paths = None, []
     for draw in draws:
         done = draw.first - first
@@ -67,8 +70,8 @@ def sample(run: str | Path, n: int, *, out: str | Path, **options: Any) -> list[
     Args:
         run: a run folder.
         out: a folder that is empty or doesn't exist yet.
-        **options: `steps`, evaluations of the network an image; `sampler`, a solver or solver@grid; `guidance`; `seed` (0);
-            `condition`, masks (a file, a folder, a data set) or a class; `batch` (16).
+        **options: `steps`, evaluations of the network an image; `sampler`, a solver or solver@grid; `guidance`;
+            `seed` (0); `condition`, masks (a file, a folder, a data set) or a class; `batch` (16).
 
     Raises:
         WrongUse: something handed in can't be used; nothing was written.

@@ -19,7 +19,7 @@ from inkwash.data import Collection, ImageSet
 from inkwash.data.augment import Augment
 from inkwash.errors import WrongUse, unknown
 from inkwash.evaluation import pictures
-from inkwash.systems.base import Generator, System
+from inkwash.systems.base import Generator
 from inkwash.training import Run, TrainOptions, fit
 from inkwash.training.options import parse
 
@@ -59,7 +59,8 @@ def training(
         run = Run.resume(out)
         if run.system != system:
             raise WrongUse(f"{out} is a run of {run.system}, not of {system}")
-        wanted = {**run.options.model_dump(), **{k: v for k, v in (("steps", steps), ("minutes", minutes)) if v is not None}}
+        longer = {"steps": steps, "minutes": minutes}
+        wanted = {**run.options.model_dump(), **{k: v for k, v in longer.items() if v is not None}}
         size = run.spec.size[0]
         augment = _augment(run.manifest.data["augment"])
     options = parse(TrainOptions, {k: v for k, v in wanted.items() if k in TrainOptions.model_fields})
@@ -75,7 +76,14 @@ def training(
         moments = {k: v for k, v in _moments(images).items() if k in kind.Config.model_fields}
         made = parse(kind.Config, {**moments, **_of(kind.Config, given)})
         model = kind(made, images.spec)
-        data = {"path": str(path), "licence": licence(str(path)), "fingerprint": images.fingerprint, "pictures": len(images), "augment": asdict(augment)}
+        data = {
+            "path": str(path),
+            "licence": licence(str(path)),
+            "fingerprint": images.fingerprint,
+            "pictures": len(images),
+            "masks": images.table.model_dump(mode="json") if images.table else None,
+            "augment": asdict(augment),
+        }
         run = Run.create(
             out, system=system, config=made, spec=images.spec, data=data, options=options, overwrite=overwrite
         )
@@ -93,9 +101,10 @@ def training(
             seconds_left=last.seconds_left,
         )
     assert last is not None
-    command = ["inkwash", "train", system, str(path), "--out", str(out), "--size", str(size), "--batch", str(options.batch)]
+    command = ["inkwash", "train", system, str(path), "--out", str(out), "--size", str(size)]
     command += ["--steps", str(options.steps)] if options.steps else ["--minutes", f"{options.minutes:g}"]
-    command += ["--seed", str(options.seed), *[part for k, v in given.items() for part in ("--set", f"{k}={_plain(v)}")]]
+    command += ["--batch", str(options.batch), "--seed", str(options.seed)]
+    command += [word for key, value in given.items() for word in ("--set", f"{key}={_plain(value)}")]
     written.after_training(run, model, shlex.join(command))
     yield Progress("training", last.step, last.step, result=run)
 
@@ -161,8 +170,9 @@ def _of(part: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _augment(values: Mapping[str, Any]) -> Augment:
+    listed = {k: v.split(",") if isinstance(v, str) and "," in v else v for k, v in values.items()}
     try:
-        return TypeAdapter(Augment).validate_python({k: v.split(",") if isinstance(v, str) and "," in v else v for k, v in values.items()})
+        return TypeAdapter(Augment).validate_python(listed)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"] if part in AUGMENTS)
@@ -182,7 +192,7 @@ def _moments(images: ImageSet, most: int = 512) -> dict[str, float]:
 
 def _preview(model: Generator, collection: Collection, images: ImageSet, path: Path) -> None:
     indices = torch.arange(min(PREVIEWS, len(images)))
-    told = conditions.of_images(model, images, indices)
+    told = conditions.of_images(images, indices)
     drawn = model.generate(PREVIEWS, condition=told, seed=0)
     pictures.save(pictures.grid(drawn), path)
 

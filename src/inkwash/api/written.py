@@ -6,6 +6,5 @@ from inkwash.training.run import Run
 
 def after_training(run: Run, system: System, command: str) -> None:
     """The model card."""
-    run.write_card(
-        command=command, title=f"{system.name}: {system.title}", paper=system.paper, data_licence=run.manifest.data.get("licence")
-    )
+    licence = run.manifest.data.get("licence")
+    run.write_card(command=command, title=f"{system.name}: {system.title}", paper=system.paper, data_licence=licence)

@@ -17,6 +17,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from inkwash.data import cache
+from inkwash.data.mask import MaskTable
 from inkwash.data.picture import Pixels, Unreadable
 from inkwash.data.pool import spread
 from inkwash.data.reading import Reading
@@ -50,6 +51,11 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def table(self) -> MaskTable | None:
+        """How the values in mask files were read as classes; None where there are no masks."""
+        return self._reading.table
 
     def prepare(self) -> Iterator[int]:
         """Decode what isn't in the cache; yields how many pictures are done, nothing where all are."""

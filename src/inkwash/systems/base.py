@@ -131,9 +131,8 @@ class Generator(System):
         """
         if n < 1 or batch < 1:
             raise WrongUse(f"the number of images and the batch are at least 1, not n={n}, batch={batch}")
-        solver, grid = recipes.sampler(
-            sampler or self.config.sampler, self.denoiser.corruption, self.config.sampling_steps if steps is None else steps
-        )
+        steps = self.config.sampling_steps if steps is None else steps
+        solver, grid = recipes.sampler(sampler or self.config.sampler, self.denoiser.corruption, steps)
         weight = self.config.guidance if guidance is None else guidance
         if weight != 1.0 and self.config.drop_condition == 0.0:
             raise WrongUse(

@@ -33,22 +33,22 @@ class PixelConfig(GeneratorConfig):
 
     preset: str = Field("quick", description="what the options below start from: quick or paper")
     schedule: str = Field("cosine", description=f"noise schedule: {', '.join(recipes.SCHEDULES)}")
-    schedule_steps: int = Field(1000, ge=2, description="length of the discrete schedule that the continuous one passes through")
+    schedule_steps: int = Field(1000, ge=2, description="steps of the discrete schedule that it passes through")
     shift: float = Field(1.0, gt=0, description="noise multiplied by this: larger pictures need more")
     predict: Literal["eps", "x", "v", "velocity", "edm"] = Field("v", description="what the network predicts")
     distance: Literal["l1", "l2"] = Field("l2", description="absolute or squared error")
-    weighting: Literal["simple", "min-snr", "p2", "edm", "vlb"] = Field("simple", description="loss weight over noise levels")
+    weighting: Literal["simple", "min-snr", "p2", "edm", "vlb"] = Field("simple", description="over noise levels")
     times: Literal["uniform", "low-discrepancy", "log-normal", "importance"] = Field(
         "low-discrepancy", description="how training times are drawn"
     )
     learned_variance: bool = Field(False, description="learn the step's variance too (iDDPM's hybrid loss)")
     self_conditioning: bool = Field(False, description="show the network its previous estimate")
-    drop_condition: float = Field(0.1, ge=0, lt=1, description="share of training items without condition; guidance needs some")
+    drop_condition: float = Field(0.1, ge=0, lt=1, description="share of items without condition; guidance needs some")
     base: int = Field(32, ge=4, description="channels of the first level")
     multipliers: Integers = Field((1, 2, 3), min_length=1, description="channels of each level, times base")
     blocks: int = Field(1, ge=1, description="residual blocks a level")
     attention: Integers = Field((16, 8), description="sides of the feature maps that have attention")
-    patch: int = Field(2, ge=1, description="the picture is folded into patches of this side; each doubling costs a quarter")
+    patch: int = Field(2, ge=1, description="side of the patches the picture is folded into; 2 costs a quarter")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout in the residual blocks")
     sampler: str = Field("dpm++2m", description=f"solver or solver@grid; solvers: {', '.join(recipes.SOLVERS)}")
     sampling_steps: int = Field(20, ge=1, description="evaluations of the network an image")
@@ -66,14 +66,19 @@ class PixelConfig(GeneratorConfig):
 
     @model_validator(mode="after")
     def _names(self) -> "PixelConfig":
-        recipes.sampler(self.sampler, recipes.schedule(self.schedule, steps=1000, shift=1.0, data_mean=0.0, data_std=1.0), 50)
+        corruption = recipes.schedule(self.schedule, steps=1000, shift=1.0, data_mean=0.0, data_std=1.0)
+        recipes.sampler(self.sampler, corruption, 50)
         return self
 
 
 def denoiser(config: PixelConfig, spec: DataSpec, *, classes: int = 0, image: int = 0) -> GaussianDenoiser:
     """The denoiser that `config` describes, for `classes` labels and `image` channels of condition."""
     corruption = recipes.schedule(
-        config.schedule, steps=config.schedule_steps, shift=config.shift, data_mean=config.data_mean, data_std=config.data_std
+        config.schedule,
+        steps=config.schedule_steps,
+        shift=config.shift,
+        data_mean=config.data_mean,
+        data_std=config.data_std,
     )
     fold = config.patch**2
     side = min(spec.size) // config.patch

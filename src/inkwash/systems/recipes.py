@@ -15,16 +15,15 @@ from inkwash.corruption.gaussian import (
     Sigmoid,
     ZeroTerminalSNR,
 )
-from inkwash.denoise.parameterization import V, Data, Epsilon, Parameterization, Preconditioned, Velocity
+from inkwash.denoise.parameterization import Data, Epsilon, Parameterization, Preconditioned, V, Velocity
 from inkwash.denoise.times import Importance, LogNormal, LowDiscrepancy, Times, Uniform
 from inkwash.denoise.weighting import P2, VLB, EDMWeighting, MinSNR, Simple, Weighting
 from inkwash.errors import WrongUse, unknown
 from inkwash.sampling.ancestral import Ancestral
 from inkwash.sampling.ddim import DDIM
+from inkwash.sampling.dpm_solver import DampedDPMSolver3M, DPMSolver, DPMSolver2S, SDEDPMSolver2M
 from inkwash.sampling.edm import EDMStochastic
 from inkwash.sampling.euler import Euler, FlowEuler, FlowHeun, Heun
-from inkwash.sampling.dpm_solver import DPMSolver, DPMSolver2S, SDEDPMSolver2M
-from inkwash.sampling.dpm_solver import DampedDPMSolver3M, DPMSolver, DPMSolver2S, SDEDPMSolver2M
 from inkwash.sampling.exponential import ExponentialAB
 from inkwash.sampling.grid import Grid
 from inkwash.sampling.solver import Solver
@@ -122,6 +121,9 @@ def sampler(name: str, corruption: Gaussian, steps: int) -> tuple[Solver, Grid]:
         raise unknown("grid", grid_name, GRIDS)
     solver = SOLVERS[solver_name]()
     if steps < solver.evaluations:
-        raise WrongUse(f"{solver_name} evaluates the network {solver.evaluations} times a step: steps must be at least that, not {steps}")
+        raise WrongUse(
+            f"{solver_name} evaluates the network {solver.evaluations} times a step: "
+            f"steps counts evaluations and is at least that, not {steps}"
+        )
     grid = GRIDS[grid_name or OWN_GRIDS.get(solver_name, "log-snr")]
     return solver, grid(corruption, steps // solver.evaluations)

@@ -51,7 +51,7 @@ class DDPM(Generator):
     Config = DDPMConfig
     training_presets: ClassVar[dict[str, dict[str, Any]]] = {
         "quick": {"learning_rate": 1e-3, "ema": (0.10, 0.05)},
-        "paper": {"learning_rate": 2e-4, "batch": 128, "warmup": 5000, "decay": "constant", "vertical": False, "rotate": 0.0},
+        "paper": {"learning_rate": 2e-4, "batch": 128, "warmup": 5000, "decay": "constant"},
     }
     config: DDPMConfig
 

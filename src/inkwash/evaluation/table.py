@@ -1,0 +1,84 @@
+"""The figures of an evaluation as rows of a table, each with its floor, its ceiling and what it means."""
+
+from inkwash.evaluation.coverage import Coverage
+from inkwash.evaluation.faithfulness import Faithfulness
+from inkwash.evaluation.features import FeatureNetwork
+from inkwash.evaluation.fidelity import Fidelity
+from inkwash.evaluation.memorisation import Memorisation
+from inkwash.evaluation.report import Metric
+
+
+def rows(near: Fidelity, cover: Coverage, faith: Faithfulness | None) -> list[Metric]:
+    """All figures, the most telling first."""
+    faithful = [] if faith is None else [_faithful(faith)]
+    real = "the ceiling is what held-out real ones get"
+    return [
+        *faithful,
+        Metric(
+            name="FID",
+            value=near.fid,
+            ceiling=near.fid_floor,
+            better="lower",
+            about=f"Fréchet distance to the training pictures ({near.count} drawn); {real}.",
+        ),
+        Metric(
+            name="KID",
+            value=near.kid,
+            ceiling=near.kid_floor,
+            better="lower",
+            about=f"Kernel distance to the training pictures, unbiased for few pictures; {real}.",
+        ),
+        Metric(
+            name="precision",
+            value=cover.precision,
+            better="higher",
+            about="Share of drawn pictures that lie among the held-out real ones.",
+        ),
+        Metric(
+            name="recall",
+            value=cover.recall,
+            better="higher",
+            about="Share of held-out real pictures that lie among the drawn ones.",
+        ),
+        Metric(
+            name="density",
+            value=cover.density,
+            better="higher",
+            about="How densely real pictures surround the drawn ones; 1 for real ones.",
+        ),
+        Metric(
+            name="coverage",
+            value=cover.coverage,
+            better="higher",
+            about="Share of held-out real pictures with a drawn one next to them.",
+        ),
+    ]
+
+
+def notes(near: Fidelity, network: FeatureNetwork, memory: Memorisation, faith: Faithfulness | None) -> list[str]:
+    """What one should know before quoting the figures."""
+    found = [near.warning] if near.warning else []
+    if not network.comparable:
+        found.append(
+            f"distances are in the features of the bundled network ({network.name}), not Inception's: compare them "
+            "with one another only"
+        )
+    if bool(memory.flagged.any()):
+        found.append("some drawn pictures are near-copies of training pictures: the report shows them")
+    if faith is not None and faith.empty:
+        found.append(f"{faith.empty} masks are empty and have no Dice")
+    return found
+
+
+def _faithful(faith: Faithfulness) -> Metric:
+    return Metric(
+        name="mask faithfulness",
+        value=faith.score.mean,
+        low=faith.score.low,
+        high=faith.score.high,
+        floor=None if faith.floor is None else faith.floor.mean,
+        ceiling=faith.ceiling.mean,
+        better="higher",
+        about="Dice between the mask a picture was drawn from and the one that a segmenter trained on real pictures "
+        "finds in it; the floor scores it against other masks, the ceiling is the segmenter on held-out real pictures.",
+    )
