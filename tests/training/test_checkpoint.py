@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from inkwash.atomic import write_text
 from inkwash.errors import Failed
 from inkwash.training import checkpoint
-from inkwash.training.atomic import write_text
 from inkwash.training.checkpoint import Checkpoint, load_optimizer, optimizer_tensors
 
 

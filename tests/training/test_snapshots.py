@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from inkwash.atomic import write_tensors
 from inkwash.errors import WrongUse
 from inkwash.training import TrainOptions, reconstruct
-from inkwash.training.atomic import write_tensors
 from inkwash.training.ema import Averages, exponent
 from inkwash.training.snapshots import Snapshots, coefficients, inner
 

@@ -16,6 +16,7 @@ from inkwash.api.describe import find
 from inkwash.api.page import page
 from inkwash.api.progress import Progress
 from inkwash.api.runs import generator
+from inkwash.atomic import write_text
 from inkwash.data import Collection, ImageSet
 from inkwash.errors import WrongUse
 from inkwash.evaluation import features, table
@@ -25,7 +26,6 @@ from inkwash.evaluation.fidelity import fidelity
 from inkwash.evaluation.memorisation import Memorisation, memorisation, thumbnails
 from inkwash.evaluation.report import Film, Metric
 from inkwash.systems.base import Generator
-from inkwash.training.atomic import write_text
 from inkwash.training.run import Run
 
 CHUNK = 64

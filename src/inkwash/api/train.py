@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import yaml
+from accelerate import PartialState
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from inkwash import systems
@@ -88,9 +89,11 @@ def training(
             out, system=system, config=made, spec=images.spec, data=data, options=options, overwrite=overwrite
         )
 
+    # With several processes all train, and the first one draws and writes.
+    first = PartialState().is_main_process
     last = None
     for last in fit(model, images, run, options, resume=resume, augment=augment):
-        if last.preview_due and isinstance(model, Generator):
+        if first and last.preview_due and isinstance(model, Generator):
             _preview(model, collection, images, run.samples / f"step-{last.step:07d}.png")
         yield Progress(
             "training",
@@ -105,7 +108,8 @@ def training(
     command += ["--steps", str(options.steps)] if options.steps else ["--minutes", f"{options.minutes:g}"]
     command += ["--batch", str(options.batch), "--seed", str(options.seed)]
     command += [word for key, value in given.items() for word in ("--set", f"{key}={_plain(value)}")]
-    written.after_training(run, model, shlex.join(command))
+    if first:
+        written.after_training(run, model, shlex.join(command))
     yield Progress("training", last.step, last.step, result=run)
 
 

@@ -18,10 +18,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from inkwash.atomic import write_bytes
 from inkwash.corruption.noise import Noise
 from inkwash.data import DataSpec, ImageSet, cache
 from inkwash.errors import WrongUse
-from inkwash.evaluation import atomic
 from inkwash.evaluation.features import resize
 from inkwash.nets.unet import UNet
 
@@ -141,7 +141,7 @@ def train_segmenter(
         schedule.step()
         if step == steps - 1:
             segmenter.eval()
-            atomic.write(path, save({k: v.contiguous().cpu() for k, v in segmenter.state_dict().items()}))
+            write_bytes(path, save({k: v.contiguous().cpu() for k, v in segmenter.state_dict().items()}))
         yield Fitting(step + 1, steps, loss.item(), segmenter)
 
 

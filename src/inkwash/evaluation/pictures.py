@@ -12,7 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from inkwash.evaluation import atomic
+from inkwash.atomic import write_bytes
 
 # Classes 1, 2, ...: vermilion first, then colours that keep apart for colour-blind eyes (Okabe & Ito 2008).
 PALETTE = ("#d9432f", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#f0e442")
@@ -41,7 +41,7 @@ def save(image: Float[Tensor, "c h w"], path: Path, *, facts: Mapping[str, objec
     Raises:
         Failed: if the disk refuses.
     """
-    return atomic.write(path, png(image, facts=facts))
+    return write_bytes(path, png(image, facts=facts))
 
 
 def grid(

@@ -15,7 +15,8 @@ from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from inkwash.evaluation import atomic, curves, pictures
+from inkwash.atomic import write_bytes
+from inkwash.evaluation import curves, pictures
 
 SIDE = 128
 """Pictures smaller than this are enlarged by a whole factor."""
@@ -134,7 +135,7 @@ class Report:
         Raises:
             Failed: if the disk refuses.
         """
-        return atomic.write(path, self.html().encode())
+        return write_bytes(path, self.html().encode())
 
 
 def _picture(image: Float[Tensor, "c h w"], form: str = "png") -> str:

@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from inkwash.atomic import sweep, write_tensors, write_text
 from inkwash.errors import Failed, WrongUse
-from inkwash.training.atomic import sweep, write_tensors, write_text
 
 
 @dataclass(frozen=True)

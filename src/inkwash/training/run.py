@@ -19,9 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from inkwash.atomic import sweep, write_tensors, write_text
 from inkwash.data.spec import DataSpec
 from inkwash.errors import Failed, WrongUse
-from inkwash.training.atomic import sweep, write_tensors, write_text
 from inkwash.training.card import card
 from inkwash.training.checkpoint import load_state
 from inkwash.training.manifest import FORMAT, Manifest, read

@@ -13,8 +13,8 @@ from jaxtyping import Float64
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from inkwash.atomic import write_tensors
 from inkwash.errors import WrongUse
-from inkwash.training.atomic import write_tensors
 from inkwash.training.ema import Averages, exponent
 from inkwash.training.options import TrainOptions
 

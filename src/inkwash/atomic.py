@@ -49,6 +49,17 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Write a file, whole or not at all, in a folder that is made where it is missing."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Failed(f"cannot write {path}: {error.strerror}") from error
+    with atomic(path) as temporary:
+        temporary.write_bytes(content)
+    return path
+
+
 def write_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, str] | None = None) -> None:
     """Write a safetensors file, whole or not at all; `facts` go into its header."""
     seen: set[int] = set()
@@ -59,7 +70,11 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, str] 
         plain[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
         seen.add(tensor.data_ptr())
     with atomic(path) as temporary:
+        # The writer makes files for their owner alone; this one may be read by whom others may.
+        temporary.touch()
+        mode = temporary.stat().st_mode
         save_file(plain, temporary, facts)
+        temporary.chmod(mode)
 
 
 def sweep(folder: Path) -> None:
