@@ -23,24 +23,23 @@ def find(path: str | Path, *, skip_bad: bool = False) -> Collection:
     return open_collection(path, skip_bad=skip_bad)
 
 
-def describing(path: str | Path, *, skip_bad: bool = False) -> Iterator[Progress]:
+def describing(path: str | Path) -> Iterator[Progress]:
     """`describe`, saying where it is; the last report carries the result."""
-    collection = find(path, skip_bad=skip_bad)
+    collection = find(path)
     for done in collection.scan():
         yield Progress("looking", done, len(collection))
     yield Progress("looking", len(collection), len(collection), result=collection.report())
 
 
-def describe(path: str | Path, *, skip_bad: bool = False) -> Report:
+def describe(path: str | Path) -> Report:
     """What is this folder, zip, `.npz` or CSV list, is it sound, what can be trained on it?
 
     Args:
         path: the data, or `bundled:retina`.
-        skip_bad: accepted for symmetry with `train`; bad files are reported either way.
 
     Raises:
         WrongUse: there is nothing there that could be read.
     """
-    *_, last = describing(path, skip_bad=skip_bad)
+    *_, last = describing(path)
     report: Report = last.result
     return report
