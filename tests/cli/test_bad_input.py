@@ -17,7 +17,7 @@ import pytest
 import yaml
 from PIL import Image
 
-TINY = ("--set", "base=8", "blocks=1", "multipliers=1,1", "attention=")
+TINY = ("--set", "base=8", "blocks=1", "multipliers=1,1", "attention=[]")
 TRAIN = ("--steps", "2", "--size", "16", "--batch", "2", *TINY)
 
 
@@ -198,10 +198,13 @@ def test_an_empty_file(inkwash, world):
     check(inkwash(*world.train("ddpm", data)), world, 2, "nothing.png", "--skip-bad")
 
 
-def test_a_picture_of_one_pixel(inkwash, world):
+def test_a_picture_of_one_pixel_is_one_and_is_remarked_on(inkwash, world):
     data = world.pictures()
     world.picture("pictures/dot.png", (1, 1))
-    check(inkwash(*world.train("ddpm", data)), world, 2, "dot.png", "--skip-bad")
+    said = inkwash("data", data, "--json")
+    assert said.code == 0
+    assert "the smallest picture has 1 x 1 pixels" in json.loads(said.out)["warnings"]
+    assert inkwash(*world.train("ddpm", data)).code == 0
 
 
 def test_a_mask_of_another_size(inkwash, world):
@@ -478,7 +481,12 @@ def test_evaluate_without_data(inkwash, world, trained):
 
 
 def test_evaluate_with_an_unknown_feature_network(inkwash, world, trained):
-    check(inkwash("evaluate", trained("ddpm"), world.pictures(), "--network", "inceptoin-v3"), world, 2, "inception-v3")
+    data = world.pictures(count=60)
+    check(inkwash("evaluate", trained("ddpm"), data, "--network", "inceptoin-v3"), world, 2, "did you mean 'inception-v3'")
+
+
+def test_evaluate_with_nothing_held_out(inkwash, world, trained):
+    check(inkwash("evaluate", trained("ddpm"), world.pictures()), world, 2, "held-out")
 
 
 def test_resume_of_another_system(inkwash, world, trained):

@@ -54,6 +54,7 @@ def test_train_leaves_what_is_not_said_to_the_function(inkwash, stand_in):
     inkwash("train", "ddpm", "a", "--out", "r", "--minutes", "1.5")
     assert job.options["minutes"] == 1.5
     assert job.options["steps"] is None
+    assert job.options["batch"] is None
     assert job.options["set"] == ()
     assert not job.options["resume"]
     assert not job.options["skip_bad"]

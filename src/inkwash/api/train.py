@@ -14,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from inkwash import systems
 from inkwash.api import conditions, written
 from inkwash.api.describe import find, licence
+from inkwash.api.folder import check_empty
 from inkwash.api.progress import Progress
 from inkwash.api.runs import build
 from inkwash.data import Collection, ImageSet
@@ -66,9 +67,21 @@ def training(
         augment = _augment(run.manifest.data["augment"])
     options = parse(TrainOptions, {k: v for k, v in wanted.items() if k in TrainOptions.model_fields})
 
+    # With several processes all train, and the first one draws and writes.
+    first = PartialState().is_main_process
+    if not resume:
+        # Reading the data may take minutes: what is wrong without them is said before.
+        parse(kind.Config, _of(kind.Config, given))
+        if first and not overwrite:
+            check_empty(Path(out))
+
     collection = find(path, skip_bad=skip_bad)
     yield from _looking(collection)
     images = collection.images("train", size, channels=run.spec.channels if resume else None)
+    report = collection.report()
+    if report.masks == report.empty_masks:
+        # Masks that are all empty say nothing: a system that needs masks has none.
+        kind.check(images.spec.model_copy(update={"mask_classes": None}))
     yield from _reading(images)
     torch.manual_seed(options.seed)
     if resume:
@@ -89,8 +102,6 @@ def training(
             out, system=system, config=made, spec=images.spec, data=data, options=options, overwrite=overwrite
         )
 
-    # With several processes all train, and the first one draws and writes.
-    first = PartialState().is_main_process
     last = None
     for last in fit(model, images, run, options, resume=resume, augment=augment):
         if first and last.preview_due and isinstance(model, Generator):

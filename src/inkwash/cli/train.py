@@ -18,7 +18,7 @@ def train(
     steps: Whole | None = None,
     minutes: float | None = None,
     size: Whole = 64,
-    batch: Whole = 16,
+    batch: Whole | None = None,
     seed: Whole = 0,
     config: Path | None = None,
     set: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
