@@ -178,15 +178,17 @@ def test_churn_raises_the_level_by_the_factor_and_not_beyond_one() -> None:
 
 @pytest.mark.parametrize("corruption", [VP(), Flow()], ids=lambda c: type(c).__name__)
 def test_inversion_returns_to_the_image(corruption) -> None:
-    denoiser, grid = mixture(corruption), Grid.uniform(20, start=0.8)
+    denoiser = mixture(corruption)
     x = denoiser.sample(noise=Noise(0, range(6)))
 
-    def round_trip(refine: int) -> float:
+    def round_trip(steps: int, refine: int) -> float:
+        grid = Grid.uniform(steps, start=0.8)
         *_, top = invert(denoiser, grid, x, refine=refine)
         return (last(denoiser, DDIM(), grid, top.z) - x).abs().max().item()
 
-    assert round_trip(0) < 0.15
-    assert round_trip(30) < 1e-6
+    assert round_trip(20, refine=40) < 1e-6
+    assert round_trip(80, refine=0) < 0.5 * round_trip(20, refine=0)
+    grid = Grid.uniform(20, start=0.8)
     steps = list(invert(denoiser, grid, x))
     assert [(s.s, s.t) for s in steps] == list(grid)[::-1]
 

@@ -136,7 +136,7 @@ class Midpoint(ExponentialAB):
 
 @pytest.mark.parametrize(("kind", "solver"), [("heun", DPMSolver(2)), ("midpoint", Midpoint(2))])
 def test_dpm_solver_2m_is_diffusers(kind: str, solver: Solver, record_law) -> None:
-    """Its "heun" kind is the exact quadrature; its "midpoint" kind halves a weight instead, and agrees once ours does."""
+    """Its "heun" kind is the exact quadrature, its "midpoint" kind halves a weight, and ours agrees once it does."""
     denoiser = mixture(CORRUPTION)
     z, made = start(denoiser, 8), scheduler("DPMSolverMultistepScheduler", 20, solver_order=2, solver_type=kind)
     difference = apart(ours(solver, denoiser, z, Grid.trailing(1000, 20)), theirs(made, denoiser, z))
