@@ -33,6 +33,8 @@ lint: $(VENV)/installed-test ## ruff, mypy and the floors of the architecture
 	$(BIN)/lint-imports --no-logo
 
 laws: $(VENV)/installed-test ## measure every declared law again: docs/laws.md and docs/laws.json
+	@# azula asks for torchvision, which the parts compared here do not use.
+	$(PIP) install --no-deps azula==0.11.1
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/laws.py -n 2
 
 bench: $(VENV)/installed-test ## speed and quality beside other libraries

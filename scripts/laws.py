@@ -16,20 +16,22 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PITFALLS = range(1, 29)
-PEERS = ("diffusers", "monai", "torchmetrics")
+PEERS = ("diffusers", "monai", "azula", "torchmetrics")
 
 Row = dict[str, Any]
 
 
 class Ledger:
-    """A pytest plugin that collects the rows of the laws that hold."""
+    """A pytest plugin that collects the rows of the laws that hold, and of those that a fault put back breaks."""
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
+        self.faults: list[Row] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" and report.passed:
             self.rows += [{**row, "test": report.nodeid} for name, row in report.user_properties if name == "law"]
+            self.faults += [{**row, "test": report.nodeid} for name, row in report.user_properties if name == "fault"]
 
 
 def conditions() -> dict[str, str]:
@@ -53,8 +55,8 @@ def ordered(rows: Iterable[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: (row["pitfall"] or len(PITFALLS) + 1, row["law"], row["test"]))
 
 
-def page(rows: list[Row], made: dict[str, str]) -> str:
-    """The table as Markdown."""
+def page(rows: list[Row], faults: list[Row], made: dict[str, str]) -> str:
+    """The tables as Markdown."""
     lines = [
         "# The laws",
         "",
@@ -68,11 +70,26 @@ def page(rows: list[Row], made: dict[str, str]) -> str:
     ]
     for row in rows:
         peers = "; ".join(f"{name}: {value}" for name, value in sorted(row["peers"].items()))
-        cells = [str(row["pitfall"] or ""), row["law"], row["declared"], row["measured"], peers]
-        lines.append("| " + " | ".join(cell.replace("|", r"\|").replace("\n", " ") for cell in cells) + " |")
+        lines.append(_line(row["pitfall"], row["law"], row["declared"], row["measured"], peers))
     missing = [str(number) for number in PITFALLS if number not in {row["pitfall"] for row in rows}]
     lines += ["", f"{len(rows)} laws. Pitfalls without a law yet: {', '.join(missing) or 'none'}.", ""]
-    return "\n".join(lines)
+    lines += [
+        "## Faults put back",
+        "",
+        "A check proves something only if it can fail. Here the published faults are put into the library one by one,",
+        "and the same checks measure again; each then breaks its bound.",
+        "",
+        "| pitfall | fault put back | law | declared | measured with the fault |",
+        "|--:|---|---|---|---|",
+    ]
+    lines += [_line(r["pitfall"], r["fault"], r["law"], r["declared"], r["measured"]) for r in faults]
+    return "\n".join([*lines, ""])
+
+
+def _line(*cells: Any) -> str:
+    """One row of a table; an empty cell is None."""
+    texts = ["" if cell is None else str(cell) for cell in cells]
+    return "| " + " | ".join(text.replace("|", r"\|").replace("\n", " ") for text in texts) + " |"
 
 
 def main(options: list[str]) -> int:
@@ -81,9 +98,10 @@ def main(options: list[str]) -> int:
     if status != pytest.ExitCode.OK:
         print("laws: not every law holds, so the page is left as it was", file=sys.stderr)
         return int(status)
-    made, rows = conditions(), ordered(ledger.rows)
-    (ROOT / "docs" / "laws.json").write_text(json.dumps({**made, "laws": rows}, indent=1, ensure_ascii=False) + "\n")
-    (ROOT / "docs" / "laws.md").write_text(page(rows, made))
+    made, rows, faults = conditions(), ordered(ledger.rows), ordered(ledger.faults)
+    document = {**made, "laws": rows, "faults": faults}
+    (ROOT / "docs" / "laws.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    (ROOT / "docs" / "laws.md").write_text(page(rows, faults, made))
     print(f"{len(rows)} laws written to docs/laws.md and docs/laws.json")
     return 0
 
