@@ -185,7 +185,7 @@ def test_in_place_inference_equals_training():
     before = z.clone()
     with torch.inference_mode():
         out = network(z, t)
-    assert torch.equal(z, before)
+    assert torch.equal(z, before)  # and channels last against channels first
     torch.testing.assert_close(out, network(z, t).detach(), rtol=0, atol=1e-6)
 
 

@@ -59,7 +59,7 @@ class UNet(nn.Module):
     """One U-Net for 1-D, 2-D and 3-D data of any size, odd sizes and a single pixel included.
 
     Each level halves the size, rounding up; on the way back it is doubled and cropped to the size it had.
-    In two dimensions everything inside is channels last, whatever the layout of `z`; the result has that of `z`.
+    Inside, the layout is whichever is faster, whatever that of `z`; a two-dimensional result has that of `z`.
 
     Args:
         channels_in: channels of `z`.
@@ -176,8 +176,9 @@ class UNet(nn.Module):
         embedding = activate(self.embedding(z, t, label, vector))
         shares = iter(self.modulation(embedding).split(self.shares, dim=1))
 
-        layout = torch.channels_last if self.spatial == 2 else torch.contiguous_format
-        x = self.enter(x.contiguous(memory_format=layout))
+        # Two-dimensional convolutions are faster channels last, but for their gradients on the CPU.
+        last = self.spatial == 2 and not (z.device.type == "cpu" and torch.is_grad_enabled())
+        x = self.enter(x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format))
         kept = [x]
         for part in self.down:
             x = self._run(part, x, next(shares), context) if isinstance(part, Stage) else part(x)
@@ -190,7 +191,8 @@ class UNet(nn.Module):
             else:
                 x = part(x, kept[-1].shape[2:])
         x = self.leave(activate(self.norm(x)))
-        return x if z.is_contiguous(memory_format=layout) else x.contiguous()
+        was_last = self.spatial == 2 and z.is_contiguous(memory_format=torch.channels_last)
+        return x.contiguous(memory_format=torch.channels_last if was_last else torch.contiguous_format)
 
     def _run(self, stage: nn.Module, x: Tensor, modulation: Tensor, context: Tensor | None) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():
