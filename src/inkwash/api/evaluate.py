@@ -17,6 +17,7 @@ from inkwash.api.page import page
 from inkwash.api.progress import Progress
 from inkwash.api.runs import generator
 from inkwash.atomic import write_text
+from inkwash.corruption.noise import Noise
 from inkwash.data import Collection, ImageSet
 from inkwash.errors import WrongUse
 from inkwash.evaluation import features, table
@@ -142,7 +143,9 @@ def measuring(
             f"the run was trained with {_shape(system.spec)}"
         )
     count = min(len(real), 500) if n is None else n
-    chosen = torch.arange(count) % len(real)
+    # In an order of chance: neighbours in a data set are often of one patient.
+    order = Noise(seed, range(len(real))).uniform((), "order", dtype=torch.float64).argsort()
+    chosen = order[torch.arange(count) % len(real)]
     told = conditions.of_images(real, chosen)
 
     drawn: list[Tensor] = []
@@ -167,7 +170,7 @@ def measuring(
     sets = {
         "drawn": list(made.split(CHUNK)),
         "train": [train.batch(i)["image"] for i in torch.arange(len(train)).split(CHUNK)],
-        "held out": [real.batch(i)["image"] for i in torch.arange(len(real)).split(CHUNK)],
+        "held out": [real.batch(i)["image"] for i in order.split(CHUNK)],
     }
     for k, (which, batches) in enumerate(sets.items()):
         yield Progress("comparing", k, len(sets), note=which)

@@ -90,7 +90,7 @@ GRIDS: dict[str, Callable[[Gaussian, int], Grid]] = {
     "uniform": lambda _, steps: Grid.uniform(steps),
     "quadratic": lambda _, steps: Grid.quadratic(steps),
     "karras": lambda corruption, steps: Grid.karras(corruption, steps),
-    "log-snr": lambda corruption, steps: Grid.log_snr(corruption, steps),
+    "log-snr": lambda corruption, steps: _log_snr(corruption, steps),
 }
 
 # The grids that the papers of these solvers use; the others gain from equal steps in log-SNR.
@@ -110,6 +110,15 @@ def schedule(name: str, *, steps: int, shift: float, data_mean: float, data_std:
         raise unknown("schedule", name, SCHEDULES)
     base = SCHEDULES[name](steps, data_mean, data_std)
     return base if shift == 1.0 else Shifted(base=base, shift=shift, data_mean=data_mean, data_std=data_std)
+
+
+def _log_snr(corruption: Gaussian, steps: int, reach: float = 8.0) -> Grid:
+    """From t = 1, then equal steps in log-SNR between `-reach` and `reach`, where pictures of 8 bits come to be.
+
+    Schedules that go on to log-SNR -20 would spend a third of the steps on pure noise.
+    """
+    low = max(corruption.at(1.0).log_snr, -reach)
+    return Grid.of([1.0, *Grid.log_snr(corruption, steps, low=low, high=reach).times[1:]])
 
 
 def sampler(name: str, corruption: Gaussian, steps: int) -> tuple[Solver, Grid]:
