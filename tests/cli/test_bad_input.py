@@ -481,8 +481,8 @@ def test_evaluate_without_data(inkwash, world, trained):
 
 
 def test_evaluate_with_an_unknown_feature_network(inkwash, world, trained):
-    data = world.pictures(count=60)
-    check(inkwash("evaluate", trained("ddpm"), data, "--network", "inceptoin-v3"), world, 2, "did you mean 'inception-v3'")
+    argv = ["evaluate", trained("ddpm"), world.pictures(count=60), "--network", "inceptoin-v3"]
+    check(inkwash(*argv), world, 2, "did you mean 'inception-v3'")
 
 
 def test_evaluate_with_nothing_held_out(inkwash, world, trained):

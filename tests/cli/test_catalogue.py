@@ -1,9 +1,12 @@
 import json
+from dataclasses import fields
 
 import pytest
 
 import inkwash as package
 from inkwash import systems
+from inkwash.data.augment import Augment
+from inkwash.training.options import TrainOptions
 
 
 def test_list_names_every_system_once(inkwash):
@@ -30,3 +33,22 @@ def test_show_gives_the_paper_every_option_with_its_default_and_the_commands(ink
     text = inkwash("show", name).out
     assert found.paper in text
     assert all(option in text for option in found.Config.model_fields)
+
+
+@pytest.mark.parametrize("name", systems.names())
+def test_show_gives_what_can_be_set_of_the_training_as_it_suits_the_system(name):
+    options = {option.name: option for option in package.show(name).training}
+    assert {*TrainOptions.model_fields, *(part.name for part in fields(Augment))} == set(options)
+    assert all(option.about for option in options.values())
+    for changed, value in systems.get(name).training_presets["quick"].items():
+        assert options[changed].default == value
+    assert options["batch"].default == 16
+
+
+def test_kinds_are_in_plain_words():
+    kinds = {option.name: option.kind for option in package.show("ddpm").training}
+    assert kinds["steps"] == "integer or null"
+    assert kinds["betas"] == "list of number"
+    assert kinds["precision"] == "auto or fp32 or bf16"
+    assert kinds["flip"] == "true or false"
+    assert kinds["preview_every"] == "text or null"

@@ -1,12 +1,18 @@
 """`inkwash.catalogue` and `inkwash.show`: which systems there are, and what one of them is."""
 
 import inspect
+import json
 import sys
-from typing import Any
+from dataclasses import fields
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
 from inkwash import systems
+from inkwash.data.augment import Augment
+from inkwash.training.options import TrainOptions
+
+_WORDS = {int: "integer", float: "number", str: "text", bool: "true or false", type(None): "null"}
 
 
 class Option(BaseModel):
@@ -16,6 +22,9 @@ class Option(BaseModel):
     kind: str
     default: Any
     about: str
+
+    def __str__(self) -> str:
+        return f"  {self.name:<18}  {self.about} [{self.kind}, default {_plain(self.default)}]"
 
 
 class Entry(BaseModel):
@@ -33,8 +42,9 @@ class Card(Entry):
     Attributes:
         reads: the key of its paper in the reading list.
         about: what the paper is and where the system departs from it.
-        options: every option with its default.
+        options: every option of the system with its default.
         presets: by name, the options that a preset changes.
+        training: every option of its training and of the augmentation, with the defaults that suit the system.
         commands: how to train it and draw from it.
     """
 
@@ -42,18 +52,17 @@ class Card(Entry):
     about: str
     options: list[Option]
     presets: dict[str, dict[str, Any]]
+    training: list[Option]
     commands: list[str]
 
     def __str__(self) -> str:
-        width = max(len(option.name) for option in self.options) if self.options else 0
         lines = [f"{self.name}: {self.title} ({self.task})", self.paper, "", self.about, ""]
-        lines.append("Options (--set name=value):")
-        for option in self.options:
-            lines.append(f"  {option.name:<{width}}  {option.about} [{option.kind}, default {_plain(option.default)}]")
+        lines += ["Options (--set name=value):", *map(str, self.options)]
         for preset, changes in self.presets.items():
             lines.append("")
             lines.append(f"--set preset={preset} means:")
             lines.append("  " + ", ".join(f"{name}={_plain(value)}" for name, value in changes.items()))
+        lines += ["", "Options of the training (--set name=value):", *map(str, self.training)]
         return "\n".join([*lines, "", "Run it:", *(f"  {command}" for command in self.commands)])
 
 
@@ -81,16 +90,7 @@ def show(system: str) -> Card:
         WrongUse: no system has this name.
     """
     found = systems.get(system)
-    fields = found.Config.model_fields
-    options = [
-        Option(
-            name=name,
-            kind=_kind(field.annotation),
-            default=None if field.is_required() else field.get_default(call_default_factory=True),
-            about=field.description or "",
-        )
-        for name, field in fields.items()
-    ]
+    condition = "--condition PATH " if found.task == "synthesis" else ""
     return Card(
         name=found.name,
         title=found.title,
@@ -98,22 +98,54 @@ def show(system: str) -> Card:
         reads=found.reads,
         paper=found.paper,
         about=inspect.cleandoc(sys.modules[found.__module__].__doc__ or found.__doc__ or ""),
-        options=options,
-        presets=getattr(found.Config, "presets", {}),
+        options=_options(found.Config),
+        presets={
+            name: {**changes, **found.training_presets.get(name, {})}
+            for name, changes in getattr(found.Config, "presets", {}).items()
+        },
+        training=_suited([*_options(TrainOptions), *_augmentation()], found.training_presets.get("quick", {})),
         commands=[
             f"inkwash train {found.name} PATH --out runs/{found.name} --minutes 10",
-            f"inkwash sample runs/{found.name} -n 16 --out pictures",
+            f"inkwash sample runs/{found.name} -n 16 {condition}--out pictures",
             f"inkwash evaluate runs/{found.name} PATH",
         ],
     )
 
 
+def _options(config: type[BaseModel]) -> list[Option]:
+    return [
+        Option(name=name, kind=_kind(field.annotation), default=field.get_default(), about=field.description or "")
+        for name, field in config.model_fields.items()
+    ]
+
+
+def _augmentation() -> list[Option]:
+    lines = (line.strip().partition(": ") for line in (Augment.__doc__ or "").splitlines())
+    about = {name: text.rstrip(".") for name, _, text in lines}
+    return [
+        Option(name=part.name, kind=_kind(part.type), default=part.default, about=about[part.name])
+        for part in fields(Augment)
+    ]
+
+
+def _suited(options: list[Option], changes: dict[str, Any]) -> list[Option]:
+    return [option.model_copy(update={"default": changes.get(option.name, option.default)}) for option in options]
+
+
 def _kind(annotation: Any) -> str:
-    choices = getattr(annotation, "__args__", ())
-    if choices and all(isinstance(choice, str) for choice in choices):
-        return " or ".join(choices)
-    return annotation.__name__ if isinstance(annotation, type) and not choices else str(annotation)
+    """A type in plain words: "integer", "number or null", "eps or x or v", "list of integer"."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _kind(parts[0])
+    if origin is Literal:
+        return " or ".join(map(str, parts))
+    if origin is tuple:
+        return f"list of {_kind(parts[0])}"
+    return " or ".join(map(_kind, parts)) if parts else _WORDS.get(annotation, str(annotation))
 
 
 def _plain(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    """A value as `--set` takes it."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return ",".join(map(_plain, value)) if isinstance(value, (list, tuple)) else str(value)
