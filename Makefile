@@ -19,7 +19,8 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/installed ## install, then draw and measure pictures of the bundled model; ends with the path of the report
-	@$(BIN)/inkwash demo
+	@rm -rf runs/demo
+	@$(BIN)/inkwash demo --out runs/demo
 
 test: lint ## lint, then the tests that finish in minutes
 	$(PYTEST) -m "not slow"
