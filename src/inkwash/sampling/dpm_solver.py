@@ -36,7 +36,7 @@ class DPMSolver(ExponentialAB):
 @functools.lru_cache(maxsize=4096)
 def _damped(corruption: Gaussian, t: float, s: float, earlier: tuple[float, ...]) -> tuple[float, ...]:
     exact = weights(corruption, 1.0, t, s, earlier)
-    places = nodes(corruption, t, (t, *earlier))
+    places = nodes(corruption, t, earlier)
     if len(places) < 3:
         return exact
     # The parabola through three values is f(0) + slope u + difference u^2, and u^2 is integrated by its own values.

@@ -58,19 +58,14 @@ def quadrature(rate: float, h: float, nodes: Sequence[float]) -> tuple[float, ..
     return tuple(weights)
 
 
-def half_log_snr(corruption: Gaussian, t: float) -> float:
-    """`log(alpha / sigma)` at time `t`; -inf where alpha is 0."""
-    return corruption.at(t).log_snr / 2
+def nodes(corruption: Gaussian, t: float, others: Iterable[float]) -> list[float]:
+    """Half-log-SNR at `t` and at `others`, measured from that at `t`; where alpha is 0 it is -inf and left out.
 
-
-def nodes(corruption: Gaussian, t: float, times: Iterable[float]) -> list[float]:
-    """Half-log-SNR of `times` measured from that of `t`, those at `alpha = 0` left out.
-
-    A value at minus infinity has no weight in the interpolation of the others.
+    A value at minus infinity has no weight in the interpolation of the rest.
     """
-    here = half_log_snr(corruption, t)
-    places = (half_log_snr(corruption, time) for time in times)
-    return [0.0 if place == here else place - here for place in places if place == here or not math.isinf(place)]
+    here = corruption.at(t).log_snr
+    places = (corruption.at(other).log_snr for other in others)
+    return [0.0, *((place - here) / 2 for place in places if not math.isinf(place))]
 
 
 def combine(
@@ -96,7 +91,7 @@ def weights(corruption: Gaussian, rate: float, t: float, s: float, earlier: tupl
     # The share of z_t that is carried over is that of its other half: the noise when x is integrated, and back.
     carry, scale = (then.alpha / now.alpha, then.sigma) if rate < 0 else (then.sigma / now.sigma, then.alpha)
     shrink = math.exp((1 - rate) * h) if rate > 1 else 1.0
-    return carry * shrink, *(scale * w for w in quadrature(rate, h, nodes(corruption, t, (t, *earlier))))
+    return carry * shrink, *(scale * w for w in quadrature(rate, h, nodes(corruption, t, earlier)))
 
 
 @dataclass(frozen=True)

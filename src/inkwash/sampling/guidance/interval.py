@@ -22,6 +22,8 @@ def within(
 ) -> Guidance:
     """Any guidance, at the times inside both intervals only; outside, the denoiser it was given.
 
+    For sampling, where the whole batch is at one time.
+
     Args:
         t: from the clean to the noisy end, both included.
         log_snr: of a Gaussian corruption, from the noisy to the clean end, both included.
