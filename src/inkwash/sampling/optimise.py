@@ -100,8 +100,6 @@ def _errors(
 
     truth = walked[None, :] - walked[:, None]  # [i, j, :]
     seen = truth @ inner
-    h = place[None, :] - place[:, None]
-    ratio = (alpha / sigma)[None, :]
     i, k = np.arange(count)[None, :, None], np.arange(count)[:, None, None]
     j = np.arange(count)[None, None, :]
     with np.errstate(all="ignore"):  # steps that go nowhere or up are computed too, and masked below
