@@ -11,7 +11,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from inkwash.api import conditions
+from inkwash.api import conditions, written
 from inkwash.api.describe import find
 from inkwash.api.page import page
 from inkwash.api.progress import Progress
@@ -124,7 +124,7 @@ def measuring(
     guidance: float | None = None,
     seed: int = 0,
     network: str = "compact",
-    segmenter_steps: int = 400,
+    segmenter_steps: int = 800,
     folder: Path | None = None,
     batch: int = 16,
 ) -> Iterator[Progress]:
@@ -224,7 +224,9 @@ def evaluating(run: str | Path, path: str | Path, **options: Any) -> Iterator[Pr
     assert last is not None
     evaluation: Evaluation = last.result.evaluation
     write_text(Path(run) / "evaluation.json", evaluation.model_dump_json(indent=2) + "\n")
-    page(last.result, Run.open(run), command=f"inkwash evaluate {run} {path}").write(Path(run) / "report.html")
+    folder = Run.open(run)
+    written.card(folder, {metric.name: metric.value for metric in evaluation.metrics})
+    page(last.result, folder, command=f"inkwash evaluate {run} {path}").write(Path(run) / "report.html")
     yield Progress("comparing", last.done, last.total, result=evaluation)
 
 

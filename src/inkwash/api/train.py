@@ -97,6 +97,7 @@ def training(
             "pictures": len(images),
             "masks": images.table.model_dump(mode="json") if images.table else None,
             "augment": asdict(augment),
+            "command": _command(system, path, out, size, options, given),
         }
         run = Run.create(
             out, system=system, config=made, spec=images.spec, data=data, options=options, overwrite=overwrite
@@ -115,12 +116,8 @@ def training(
             seconds_left=last.seconds_left,
         )
     assert last is not None
-    command = ["inkwash", "train", system, str(path), "--out", str(out), "--size", str(size)]
-    command += ["--steps", str(options.steps)] if options.steps else ["--minutes", f"{options.minutes:g}"]
-    command += ["--batch", str(options.batch), "--seed", str(options.seed)]
-    command += [word for key, value in given.items() for word in ("--set", f"{key}={_plain(value)}")]
     if first:
-        written.after_training(run, model, shlex.join(command))
+        written.card(run)
     yield Progress("training", last.step, last.step, result=run)
 
 
@@ -192,6 +189,17 @@ def _augment(values: Mapping[str, Any]) -> Augment:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"] if part in AUGMENTS)
         raise WrongUse(f"{name + ': ' if name else ''}{first['msg'].removeprefix('Value error, ')}") from None
+
+
+def _command(
+    system: str, path: str | Path, out: str | Path, size: int, options: TrainOptions, given: Mapping[str, Any]
+) -> str:
+    """What to type to train this again."""
+    words = ["inkwash", "train", system, str(path), "--out", str(out), "--size", str(size)]
+    words += ["--steps", str(options.steps)] if options.steps else ["--minutes", f"{options.minutes:g}"]
+    words += ["--batch", str(options.batch), "--seed", str(options.seed)]
+    words += [word for key, value in given.items() for word in ("--set", f"{key}={_plain(value)}")]
+    return shlex.join(words)
 
 
 def _plain(value: Any) -> str:

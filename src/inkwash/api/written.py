@@ -1,10 +1,18 @@
-"""What is written into a run folder when its training has ended."""
+"""The model card of a run folder, written when its training has ended and again when it was measured."""
 
-from inkwash.systems.base import System
+from collections.abc import Mapping
+
+from inkwash import systems
 from inkwash.training.run import Run
 
 
-def after_training(run: Run, system: System, command: str) -> None:
-    """The model card."""
-    licence = run.manifest.data.get("licence")
-    run.write_card(command=command, title=f"{system.name}: {system.title}", paper=system.paper, data_licence=licence)
+def card(run: Run, metrics: Mapping[str, float] | None = None) -> None:
+    """Write `README.md`, with what was measured where something was."""
+    system, data = systems.get(run.system), run.manifest.data
+    run.write_card(
+        command=data["command"],
+        title=f"{system.name}: {system.title}",
+        paper=system.paper,
+        data_licence=data["licence"],
+        metrics=metrics,
+    )

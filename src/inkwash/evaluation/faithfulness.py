@@ -21,12 +21,21 @@ from torch import Tensor, nn
 from inkwash.atomic import write_bytes
 from inkwash.corruption.noise import Noise
 from inkwash.data import DataSpec, ImageSet, cache
+from inkwash.data.augment import Augment
 from inkwash.errors import WrongUse
 from inkwash.evaluation.features import resize
+from inkwash.nets.patched import Patched
 from inkwash.nets.unet import UNet
 
 SIDE = 96
 """Larger pictures are segmented at this side, and the logits enlarged again."""
+
+PATCH = 2
+"""Folding 2 x 2 pixels into channels makes a step three times as fast; sides that are odd are resized too."""
+
+
+AUGMENT = Augment(flip=True, vertical=True, rotate=30.0, scale=(0.9, 1.2))
+"""Few pictures are segmented better when they are seen from many sides."""
 
 
 class Segmenter(nn.Module):
@@ -36,19 +45,27 @@ class Segmenter(nn.Module):
         WrongUse: if the data has no masks.
     """
 
-    def __init__(self, spec: DataSpec, *, base: int = 16) -> None:
+    def __init__(self, spec: DataSpec, *, base: int = 24) -> None:
         super().__init__()
         if spec.mask_classes is None:
             raise WrongUse("mask faithfulness needs masks, and this data has none")
         self.classes = spec.mask_classes
-        self.network = UNet(
-            spec.channels, self.classes, base=base, multipliers=(1, 2, 4, 4), blocks=1, attention=(False,) * 4
+        fold = PATCH**2
+        network = UNet(
+            spec.channels * fold,
+            self.classes * fold,
+            base=base,
+            multipliers=(1, 2, 4, 4),
+            blocks=1,
+            attention=(False,) * 4,
+            head_channels=base,
         )
+        self.network = Patched(network, PATCH)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
         """Logits of each class, `(B, classes, H, W)`, from pictures in [-1, 1]."""
         h, w = images.shape[-2:]
-        small = resize(images, SIDE) if max(h, w) > SIDE else images
+        small = images if _fits(h, w) else resize(images, SIDE)
         logits = self.network(small, small.new_zeros(1))
         return logits if small is images else F.interpolate(logits, (h, w), mode="bilinear", align_corners=False)
 
@@ -57,6 +74,10 @@ class Segmenter(nn.Module):
         """The class of each pixel, on the host; the pictures are taken to the network in batches."""
         device = next(self.parameters()).device
         return torch.cat([self(part.to(device)).argmax(dim=1).cpu() for part in images.split(batch)])
+
+
+def _fits(h: int, w: int) -> bool:
+    return max(h, w) <= SIDE and h % PATCH == 0 and w % PATCH == 0
 
 
 def segmentation_loss(logits: Float[Tensor, "b k h w"], mask: Int64[Tensor, "b h w"]) -> Float[Tensor, ""]:
@@ -88,7 +109,7 @@ class Fitting:
 def train_segmenter(
     images: ImageSet,
     *,
-    steps: int = 400,
+    steps: int = 800,
     batch: int = 16,
     seed: int = 0,
     folder: Path | None = None,
@@ -104,7 +125,7 @@ def train_segmenter(
     Raises:
         WrongUse: if the data has no masks.
     """
-    recipe = {"data": images.fingerprint, "steps": steps, "batch": batch, "seed": seed, "side": SIDE, "version": 1}
+    recipe = {"data": images.fingerprint, "steps": steps, "batch": batch, "seed": seed, "side": SIDE, "version": 2}
     digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
     path = (folder or cache.home() / "segmenters") / f"segmenter-{digest}.safetensors"
     with torch.random.fork_rng(devices=[]):
@@ -124,15 +145,11 @@ def train_segmenter(
     for step in range(steps):
         noise = Noise(seed, range(step * batch, (step + 1) * batch))
         chosen = (noise.uniform((), "which") * len(images)).long()
-        picture, mask = (images.batch(chosen)[key].to(device) for key in ("image", "mask"))
-        if max(picture.shape[-2:]) > SIDE:
+        moved = AUGMENT(images.batch(chosen), noise)
+        picture, mask = moved["image"].to(device), moved["mask"].to(device)
+        if not _fits(picture.shape[-2], picture.shape[-1]):
             picture = resize(picture, SIDE)
             mask = F.interpolate(mask[:, None].float(), (SIDE, SIDE), mode="nearest-exact")[:, 0].long()
-        mirrored = (noise.uniform((2,), "mirror") < 0.5).to(device)
-        for axis in (-1, -2):
-            turn = mirrored[:, axis]
-            picture = torch.where(turn[:, None, None, None], picture.flip(axis), picture)
-            mask = torch.where(turn[:, None, None], mask.flip(axis), mask)
         loss = segmentation_loss(segmenter(picture), mask)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()

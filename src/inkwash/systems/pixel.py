@@ -35,7 +35,7 @@ class PixelConfig(GeneratorConfig):
     schedule: str = Field("cosine", description=f"noise schedule: {', '.join(recipes.SCHEDULES)}")
     schedule_steps: int = Field(1000, ge=2, description="steps of the discrete schedule that it passes through")
     shift: float = Field(1.0, gt=0, description="noise multiplied by this: larger pictures need more")
-    predict: Literal["eps", "x", "v", "velocity", "edm"] = Field("v", description="what the network predicts")
+    predict: Literal["eps", "x", "v", "velocity", "edm"] = Field("x", description="what the network predicts")
     distance: Literal["l1", "l2"] = Field("l2", description="absolute or squared error")
     weighting: Literal["simple", "min-snr", "p2", "edm", "vlb"] = Field("simple", description="over noise levels")
     times: Literal["uniform", "low-discrepancy", "log-normal", "importance"] = Field(

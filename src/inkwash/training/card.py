@@ -41,7 +41,8 @@ def card(
     }
     spec, data = manifest.spec, manifest.data
     shape = f"{spec.channels} x {' x '.join(map(str, spec.size))}"
-    told = "".join(f"- {name}: {value}\n" for name, value in data.items())
+    # The command and the licence have places of their own.
+    told = "".join(f"- {k}: {v}\n" for k, v in data.items() if v is not None and k not in ("command", "licence"))
     licence = data_licence or "not stated; find out before sharing the model"
     table = "".join(f"| {name} | {value:.4g} |\n" for name, value in (metrics or {}).items())
     measured = f"| metric | value |\n|---|---|\n{table}" if table else "Nothing was measured yet: `inkwash evaluate`.\n"

@@ -51,7 +51,9 @@ class TrainOptions(BaseModel):
     log_every: int = Field(10, ge=1, description="steps between two rows of metrics.jsonl")
     checkpoint_every: Every = Field("10 minutes", description="time or steps between two checkpoints")
     preview_every: Every | None = Field("5 minutes", description="time or steps between two previews; null for none")
-    workers: int = Field(1, ge=0, description="threads that prepare the next batches; 0 prepares them in the loop")
+    workers: int | None = Field(
+        None, ge=0, description="threads that prepare batches; by default 1 beside a GPU, else 0: they would compete"
+    )
     compile: bool = Field(False, description="torch.compile the networks: minutes once, then faster steps")
     tensorboard: bool = Field(False, description="also write the metrics for TensorBoard")
 

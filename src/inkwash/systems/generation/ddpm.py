@@ -5,9 +5,8 @@ in few steps, Song, Meng & Ermon, "Denoising diffusion implicit models", ICLR 20
 of the DDPM and DDIM notebooks. What the papers give is the corruption (linear betas), the epsilon objective and
 the two samplers; class labels and their drop-out are Ho & Salimans' (arXiv 2207.12598).
 
-Departures, all in the preset `quick` and none in `paper`: the network predicts v and works on 2x2 patches with a
-cosine schedule, because within ten minutes of two processor cores epsilon-prediction does not leave the noise.
-`paper` is the network of the CIFAR-10 experiment (appendix B) with 1000 ancestral steps.
+Departures, all in the preset `quick` and none in `paper`: the network predicts the image, on 2x2 patches, with a cosine
+schedule, because within ten minutes of two processor cores epsilon-prediction does not leave the noise. `paper` is the network of the CIFAR-10 experiment (appendix B) with 1000 ancestral steps.
 """
 
 from typing import Any, ClassVar

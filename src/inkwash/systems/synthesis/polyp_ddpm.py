@@ -7,7 +7,7 @@ step. Corruption (cosine, T = 250), epsilon-prediction with an absolute error an
 Departures. In both presets the mask enters one-hot, a channel for each class with background, where the published
 code repeats one mask in three channels of +-1: for one class that is the same information, and this holds for any
 number of classes. A condition of zeros means "no mask", which makes classifier-free guidance possible. In the
-preset `quick` the network predicts v, on 2x2 patches, with a squared error, because within ten minutes of two
+preset `quick` the network predicts the image, on 2x2 patches, with a squared error, because within ten minutes of two
 processor cores epsilon-prediction does not leave the noise; it samples with DPM-Solver++ in 20 steps. `paper` is the
 published network and loss (for 256x256 pixels) and 250 ancestral steps.
 """

@@ -1,0 +1,33 @@
+"""A tiny data set of bright discs with their masks, and a run trained on it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import inkwash
+
+TINY = {"base": 8, "multipliers": "1,2", "attention": "8"}
+
+
+@pytest.fixture(scope="session")
+def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, random = tmp_path_factory.mktemp("discs"), np.random.default_rng(0)
+    (folder / "images").mkdir()
+    (folder / "masks").mkdir()
+    y, x = np.mgrid[:32, :32]
+    for i in range(60):
+        centre, radius = random.uniform(8, 24, 2), random.uniform(3, 7)
+        mask = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius**2
+        picture = 60 + 120 * mask[..., None] + random.normal(0, 10, (32, 32, 3)) + random.uniform(0, 30, 3)
+        Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(folder / "images" / f"{i:02d}.png")
+        Image.fromarray((255 * mask).astype(np.uint8)).save(folder / "masks" / f"{i:02d}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "discs"
+    inkwash.train("polyp-ddpm", discs, out=out, steps=12, size=32, batch=4, set=TINY)
+    return out
