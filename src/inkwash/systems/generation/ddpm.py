@@ -6,7 +6,8 @@ of the DDPM and DDIM notebooks. What the papers give is the corruption (linear b
 the two samplers; class labels and their drop-out are Ho & Salimans' (arXiv 2207.12598).
 
 Departures, all in the preset `quick` and none in `paper`: the network predicts the image, on 2x2 patches, with a cosine
-schedule, because within ten minutes of two processor cores epsilon-prediction does not leave the noise. `paper` is the network of the CIFAR-10 experiment (appendix B) with 1000 ancestral steps.
+schedule, because within ten minutes of two processor cores epsilon-prediction does not leave the noise. `paper` is the
+network of the CIFAR-10 experiment (appendix B) with 1000 ancestral steps.
 """
 
 from typing import Any, ClassVar
