@@ -76,8 +76,8 @@ def page(rows: list[Row], faults: list[Row], made: dict[str, str]) -> str:
     lines += [
         "## Faults put back",
         "",
-        "A check proves something only if it can fail. Here the published faults are put into the library one by one,",
-        "and the same checks measure again; each then breaks its bound.",
+        "A check proves something only if it can fail. Here faults of published code, or of their kind, are put into",
+        "the library one by one, and the same checks measure again; each then breaks its bound.",
         "",
         "| pitfall | fault put back | law | declared | measured with the fault |",
         "|--:|---|---|---|---|",

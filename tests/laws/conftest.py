@@ -1,7 +1,7 @@
 """`record_law`: one row of the laws page, checked as it is written down. `fails`: a check that catches a fault."""
 
 from collections.abc import Callable, Mapping
-from numbers import Real
+from numbers import Integral, Real
 
 import pytest
 
@@ -104,4 +104,4 @@ def _words(value: Value | tuple[float, float]) -> str:
         return f"{value[0]:.3g} to {value[1]:.3g}"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:.3g}" if isinstance(value, Real) else str(value)
+    return f"{value:.3g}" if isinstance(value, Real) and not isinstance(value, Integral) else str(value)

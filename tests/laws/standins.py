@@ -36,6 +36,17 @@ class Oracle(nn.Module):
         return (self.x - skip * z / into) / out
 
 
+class Fixed(nn.Module):
+    """A network that predicts the same whatever it is shown."""
+
+    def __init__(self, prediction: Tensor) -> None:
+        super().__init__()
+        self.prediction = prediction
+
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        return self.prediction
+
+
 class Level(Noise):
     """Every normal number is `level`: 0 draws the mean of a normal law, 1 one standard deviation above it."""
 

@@ -1,7 +1,5 @@
 """Samplers arrive where they say: moments of the truth, exact last steps, and no item sees its neighbours."""
 
-from itertools import pairwise
-
 import pytest
 import torch
 from targets import MeanOnly, arrive, images, mixture
@@ -195,8 +193,7 @@ def test_guidance_of_weight_one_is_the_conditional_model(guidance, record_law) -
     z = Noise(9, range(3)).normal((2,), "z", dtype=torch.float64)
     near = (guidance(1.0 + 1e-9)(denoiser)(z, 0.5, label=label).mean - denoiser(z, 0.5, label=label).mean).abs().max()
     ours = "the same object" if guidance(1.0)(denoiser) is denoiser and near < 1e-8 else "another model"
-    record_law(f"{guidance.__name__} of weight 1 is the conditional model", ours, "the same object", pitfall=8,
-               peers={"azula": "0 is the conditional model"})  # fmt: skip
+    record_law(f"{guidance.__name__} of weight 1 is the conditional model", ours, "the same object", pitfall=8)
     assert ours == "the same object"
 
 
@@ -212,8 +209,7 @@ def test_noise_follows_the_clipped_image(record_law) -> None:
         (arrive(denoiser, solver, Grid.of([t, s]), z) - (then.alpha * x + then.sigma * eps)).abs().max().item()
         for solver in (DDIM(), Euler(), DPMSolver(2), ExponentialAB(2, "noise"), UniPC(2))
     )
-    record_law("the noise is that of the clipped image, largest deviation", worst, 1e-12, pitfall=9,
-               peers={"diffusers": "DDIM keeps the unclipped noise unless use_clipped_model_output"})  # fmt: skip
+    record_law("the noise is that of the clipped image, largest deviation", worst, 1e-12, pitfall=9)
 
 
 class _Witness(Denoiser):
@@ -238,19 +234,7 @@ def test_the_steps_taken_are_the_steps_listed(spacing, record_law) -> None:
         taken = [(step.t, step.s) for step in walk(witness, DDIM(), grid, torch.zeros(1, 1), noise=Noise(0, [0]))]
         wrong += sum(a != b for a, b in zip(taken, zip(grid.times, grid.times[1:]), strict=True))
         wrong += sum(a != b for a, b in zip(witness.times, grid.times[:-1], strict=True))
-    record_law(f"{spacing.__name__}: steps that miss the next listed time, of 1047", wrong, 0, pitfall=1,
-               peers=_diffusers_misses(spacing.__name__))  # fmt: skip
-
-
-def _diffusers_misses(spacing: str) -> dict[str, int]:
-    """Its DDIM steps to t - T // N whatever the list says."""
-    diffusers = pytest.importorskip("diffusers")
-    scheduler, wrong = diffusers.DDIMScheduler(timestep_spacing=spacing), 0
-    for count in (7, 10, 30, 1000):
-        scheduler.set_timesteps(count)
-        listed = scheduler.timesteps.tolist()
-        wrong += sum(t - 1000 // count != s for t, s in pairwise(listed))
-    return {f"diffusers {diffusers.__version__}": wrong}
+    record_law(f"{spacing.__name__}: steps that miss the next listed time, of 1047", wrong, 0, pitfall=1)
 
 
 def test_grids_are_their_formula(record_law) -> None:

@@ -1,7 +1,8 @@
 """Every law fails when the fault that it guards against is put back.
 
-The faults are those of published code: each is put into the library for one test, and the very check that records
-the law has to break. What it then measures stands on the laws page.
+The faults are those of published code, or of their kind: each is put into the library for one test, and the very
+check that records the law has to break. What it then measures stands on the laws page. Pitfall 27 has no fault to put
+back yet: no volumes are read.
 """
 
 import math

@@ -4,7 +4,7 @@ from itertools import product
 
 import torch
 from peers import Peer, beside
-from standins import Oracle
+from standins import Fixed, Oracle
 from targets import arrive
 
 from inkwash.corruption.gaussian import EDM, Cosine, Flow, Gaussian, Linear
@@ -45,8 +45,7 @@ def test_conversions(record_law) -> None:
 def check_the_velocity_points_to_noise(record, **peers: Peer) -> None:
     """Fed eps - x, the walk from eps arrives at x; t = 1 is noise."""
     x, eps = torch.tensor([[0.3, -0.7]], dtype=torch.float64), torch.tensor([[1.1, 0.4]], dtype=torch.float64)
-    denoiser = GaussianDenoiser(Oracle(x, Flow(), Velocity()), Flow(), Velocity())
-    denoiser.network.forward = lambda z, t: eps - x  # type: ignore[method-assign]
+    denoiser = GaussianDenoiser(Fixed(eps - x), Flow(), Velocity())
     distance = (arrive(denoiser, FlowEuler(), Grid.uniform(8), eps) - x).abs().max().item()
     record("fed the velocity eps - x, a walk from eps ends this far from x", distance, 1e-12, pitfall=7,
            peers=beside(peers))  # fmt: skip
