@@ -94,8 +94,8 @@ def test_one_process_and_two_draw_the_same_pictures(run: Path, discs: Path, tmp_
 
 
 def test_an_evaluation_is_a_document_a_report_and_a_card(run: Path, discs: Path) -> None:
-    evaluation = inkwash.evaluate(run, discs, n=4, steps=2, segmenter_steps=3)
-    assert evaluation.count == 4
+    evaluation = inkwash.evaluate(run, discs, n=6, steps=2, segmenter_steps=3)
+    assert evaluation.count == 6
     names = [metric.name for metric in evaluation.metrics]
     assert names == ["mask faithfulness", "FID", "KID", "precision", "recall", "density", "coverage"]
     assert json.loads((run / "evaluation.json").read_text())["metrics"][0]["name"] == "mask faithfulness"
@@ -104,6 +104,11 @@ def test_an_evaluation_is_a_document_a_report_and_a_card(run: Path, discs: Path)
     assert "<html" in page
     assert "asked for" in page
     assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_too_few_pictures_are_refused_before_any_is_drawn(run: Path, discs: Path) -> None:
+    with pytest.raises(WrongUse, match="at least 6"):
+        next(measuring(inkwash.load(run), "run", inkwash.data.open_collection(discs), n=4))
 
 
 def test_data_of_another_kind_does_not_fit_a_run(run: Path, tmp_path: Path) -> None:
@@ -115,8 +120,8 @@ def test_data_of_another_kind_does_not_fit_a_run(run: Path, tmp_path: Path) -> N
 
 
 def test_the_demo_runs_and_its_pictures_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inkwash.api.demo.COUNT", 4)
+    monkeypatch.setattr("inkwash.api.demo.COUNT", 6)
     report = inkwash.demo(tmp_path / "demo")
     assert report == tmp_path / "demo" / "report.html"
-    assert len(list((tmp_path / "demo" / "drawn").glob("*.png"))) == 4
+    assert len(list((tmp_path / "demo" / "drawn").glob("*.png"))) == 6
     assert "CC BY 4.0" in report.read_text()

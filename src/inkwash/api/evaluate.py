@@ -30,6 +30,7 @@ from inkwash.systems.base import Generator
 from inkwash.training.run import Run
 
 CHUNK = 64
+FEWEST = 6
 FILMED = 6
 
 
@@ -143,6 +144,11 @@ def measuring(
             f"the run was trained with {_shape(system.spec)}"
         )
     count = min(len(real), 500) if n is None else n
+    if min(count, len(real), len(train)) < FEWEST:
+        raise WrongUse(
+            f"an evaluation needs at least {FEWEST} pictures of each kind: there are {count} to draw, "
+            f"{len(real)} held out and {len(train)} to train on"
+        )
     # In an order of chance: neighbours in a data set are often of one patient.
     order = Noise(seed, range(len(real))).uniform((), "order", dtype=torch.float64).argsort()
     chosen = order[torch.arange(count) % len(real)]

@@ -4,12 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
-
 from inkwash.api import conditions
 from inkwash.api.folder import check_empty, empty_folder
 from inkwash.api.progress import Progress
-from inkwash.api.runs import generator
+from inkwash.api.runs import generator, processes
 from inkwash.errors import WrongUse
 from inkwash.evaluation import pictures
 from inkwash.training.run import Run
@@ -36,9 +34,9 @@ def sampling(
     check_empty(Path(out))
     system = generator(run)
     told = conditions.of_text(Run.open(run), system, condition)
-    processes = PartialState()
-    share, rest = divmod(n, processes.num_processes)
-    rank = processes.process_index
+    group = processes()
+    share, rest = divmod(n, group.num_processes)
+    rank = group.process_index
     first, count = rank * share + min(rank, rest), share + (rank < rest)
     sampler = sampler or system.config.sampler
     steps = system.config.sampling_steps if steps is None else steps
@@ -51,14 +49,16 @@ def sampling(
     for draw in draws:
         done = draw.first - first
         if draw.finished:
-            folder = folder or empty_folder(out, processes)
+            folder = folder or empty_folder(out, group)
             for i, image in enumerate(draw.step.z.cpu()):
                 path = folder / f"{draw.first + i:05d}.png"
                 pictures.save(image, path, facts={**facts, "item": draw.first + i})
                 paths.append(path)
             done += draw.count
         yield Progress("drawing", done, count, note=f"step {draw.step.index + 1} of {draw.step.total}")
-    processes.wait_for_everyone()
+    if folder is None:
+        empty_folder(out, group)  # a process without a share still keeps step with the others
+    group.wait_for_everyone()
     yield Progress("drawing", count, count, result=paths)
 
 

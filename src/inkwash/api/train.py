@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 import yaml
-from accelerate import PartialState
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from inkwash import systems
@@ -16,7 +15,7 @@ from inkwash.api import conditions, written
 from inkwash.api.describe import find, licence
 from inkwash.api.folder import check_empty
 from inkwash.api.progress import Progress
-from inkwash.api.runs import build
+from inkwash.api.runs import build, processes
 from inkwash.data import Collection, ImageSet
 from inkwash.data.augment import Augment
 from inkwash.errors import WrongUse, unknown
@@ -68,7 +67,7 @@ def training(
     options = parse(TrainOptions, {k: v for k, v in wanted.items() if k in TrainOptions.model_fields})
 
     # With several processes all train, and the first one draws and writes.
-    first = PartialState().is_main_process
+    first = processes().is_main_process
     if not resume:
         # Reading the data may take minutes: what is wrong without them is said before.
         parse(kind.Config, _of(kind.Config, given))
