@@ -17,7 +17,7 @@ def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "images").mkdir()
     (folder / "masks").mkdir()
     y, x = np.mgrid[:32, :32]
-    for i in range(60):
+    for i in range(90):
         centre, radius = random.uniform(8, 24, 2), random.uniform(3, 7)
         mask = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius**2
         picture = 60 + 120 * mask[..., None] + random.normal(0, 10, (32, 32, 3)) + random.uniform(0, 30, 3)
