@@ -136,6 +136,7 @@ def measuring(
         n: pictures to draw; as many as are held out (at most 500) by default.
         folder: where the segmenter for mask faithfulness is kept; a cache by default.
     """
+    embed = features.get(network)
     split, real = held_out(collection, system)
     train = collection.images("train", system.spec.size, channels=system.spec.channels)
     if real.spec.mask_classes != system.spec.mask_classes or real.spec.classes != system.spec.classes:
@@ -171,7 +172,6 @@ def measuring(
     seconds = time.monotonic() - start
     made = torch.cat(drawn)
 
-    embed = features.get(network)
     vectors, pixels = {}, {}
     sets = {
         "drawn": list(made.split(CHUNK)),
