@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_run import TINY
 
 import inkwash
-
-TINY = {"base": 8, "multipliers": "1,2", "attention": "8"}
 
 
 @pytest.fixture(scope="session")

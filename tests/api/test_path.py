@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import TINY
 from PIL import Image
 from safetensors.torch import load_file
+from tiny_run import TINY
 
 import inkwash
 from inkwash.api.evaluate import measuring

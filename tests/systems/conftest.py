@@ -2,12 +2,11 @@
 
 import pytest
 import torch
+from tiny_system import TINY
 
 from inkwash.data.spec import DataSpec
 from inkwash.systems.generation.ddpm import DDPM, DDPMConfig
 from inkwash.systems.synthesis.polyp_ddpm import PolypDDPM, PolypDDPMConfig
-
-TINY = {"base": 8, "multipliers": (1, 2), "attention": (8,)}
 
 
 def randomised(system):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import TINY
+from tiny_system import TINY
 
 from inkwash import systems
 from inkwash.corruption.noise import Noise

@@ -24,7 +24,7 @@ class Option(BaseModel):
     about: str
 
     def __str__(self) -> str:
-        return f"  {self.name:<18}  {self.about} [{self.kind}, default {_plain(self.default)}]"
+        return f"  {self.name:<18}  {self.about} [{self.kind}, default {plain(self.default)}]"
 
 
 class Entry(BaseModel):
@@ -61,7 +61,7 @@ class Card(Entry):
         for preset, changes in self.presets.items():
             lines.append("")
             lines.append(f"--set preset={preset} means:")
-            lines.append("  " + ", ".join(f"{name}={_plain(value)}" for name, value in changes.items()))
+            lines.append("  " + ", ".join(f"{name}={plain(value)}" for name, value in changes.items()))
         lines += ["", "Options of the training (--set name=value):", *map(str, self.training)]
         return "\n".join([*lines, "", "Run it:", *(f"  {command}" for command in self.commands)])
 
@@ -144,8 +144,8 @@ def _kind(annotation: Any) -> str:
     return " or ".join(map(_kind, parts)) if parts else _WORDS.get(annotation, str(annotation))
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
     """A value as `--set` takes it."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
-    return ",".join(map(_plain, value)) if isinstance(value, (list, tuple)) else str(value)
+    return ",".join(map(plain, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -1,6 +1,7 @@
 """`inkwash.demo`: the whole path on the bundled pictures, from a model to a report."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from inkwash.api.describe import find
@@ -26,11 +27,11 @@ def demonstrating(out: str | Path = "runs/demo") -> Iterator[Progress]:
     if model is None:
         model = out / "run"
         for step in training(SYSTEM, DATA, out=model, minutes=2):
-            yield Progress(step.stage, step.done, step.total, step.note, step.rate, step.seconds_left)
+            yield replace(step, result=None)
     run, system, collection = Run.open(model), generator(model), find(DATA)
     last = None
     for last in measuring(system, SYSTEM, collection, n=COUNT, folder=model):
-        yield Progress(last.stage, last.done, last.total, last.note, last.rate, last.seconds_left)
+        yield replace(last, result=None)
     assert last is not None
     measured = last.result
     for i, image in enumerate(measured.drawn):

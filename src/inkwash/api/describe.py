@@ -23,11 +23,16 @@ def find(path: str | Path, *, skip_bad: bool = False) -> Collection:
     return open_collection(path, skip_bad=skip_bad)
 
 
+def looking(collection: Collection) -> Iterator[Progress]:
+    """Look at every picture once, saying where it is."""
+    for done in collection.scan():
+        yield Progress("looking", done, len(collection))
+
+
 def describing(path: str | Path) -> Iterator[Progress]:
     """`describe`, saying where it is; the last report carries the result."""
     collection = find(path)
-    for done in collection.scan():
-        yield Progress("looking", done, len(collection))
+    yield from looking(collection)
     yield Progress("looking", len(collection), len(collection), result=collection.report())
 
 

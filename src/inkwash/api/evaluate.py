@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from inkwash.api import conditions, written
-from inkwash.api.describe import find
+from inkwash.api.describe import find, looking
 from inkwash.api.page import page
 from inkwash.api.progress import Progress
 from inkwash.api.runs import generator
@@ -222,8 +222,7 @@ def evaluating(run: str | Path, path: str | Path, **options: Any) -> Iterator[Pr
     """`evaluate`, saying where it is; the last report carries the `Evaluation`."""
     system = generator(run)
     collection = find(path, skip_bad=options.pop("skip_bad", False))
-    for done in collection.scan():
-        yield Progress("looking", done, len(collection))
+    yield from looking(collection)
     last = None
     for last in measuring(system, str(run), collection, **options):
         yield last

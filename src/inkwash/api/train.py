@@ -12,11 +12,12 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from inkwash import systems
 from inkwash.api import conditions, written
-from inkwash.api.describe import find, licence
+from inkwash.api.catalogue import plain
+from inkwash.api.describe import find, licence, looking
 from inkwash.api.folder import check_empty
 from inkwash.api.progress import Progress
 from inkwash.api.runs import build, processes
-from inkwash.data import Collection, ImageSet
+from inkwash.data import ImageSet
 from inkwash.data.augment import Augment
 from inkwash.errors import WrongUse, unknown
 from inkwash.evaluation import pictures
@@ -75,7 +76,7 @@ def training(
             check_empty(Path(out))
 
     collection = find(path, skip_bad=skip_bad)
-    yield from _looking(collection)
+    yield from looking(collection)
     images = collection.images("train", size, channels=run.spec.channels if resume else None)
     report = collection.report()
     if report.masks == report.empty_masks:
@@ -105,7 +106,7 @@ def training(
     last = None
     for last in fit(model, images, run, options, resume=resume, augment=augment):
         if first and last.preview_due and isinstance(model, Generator):
-            _preview(model, collection, images, run.samples / f"step-{last.step:07d}.png")
+            _preview(model, images, run.samples / f"step-{last.step:07d}.png")
         yield Progress(
             "training",
             last.step,
@@ -138,11 +139,6 @@ def train(system: str, path: str | Path, *, out: str | Path, **options: Any) -> 
     *_, last = training(system, path, out=out, **options)
     run: Run = last.result
     return run
-
-
-def _looking(collection: Collection) -> Iterator[Progress]:
-    for done in collection.scan():
-        yield Progress("looking", done, len(collection))
 
 
 def _reading(images: ImageSet) -> Iterator[Progress]:
@@ -197,12 +193,8 @@ def _command(
     words = ["inkwash", "train", system, str(path), "--out", str(out), "--size", str(size)]
     words += ["--steps", str(options.steps)] if options.steps else ["--minutes", f"{options.minutes:g}"]
     words += ["--batch", str(options.batch), "--seed", str(options.seed)]
-    words += [word for key, value in given.items() for word in ("--set", f"{key}={_plain(value)}")]
+    words += [word for key, value in given.items() for word in ("--set", f"{key}={plain(value)}")]
     return shlex.join(words)
-
-
-def _plain(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def _moments(images: ImageSet, most: int = 512) -> dict[str, float]:
@@ -212,9 +204,8 @@ def _moments(images: ImageSet, most: int = 512) -> dict[str, float]:
     return {"data_mean": round(pixels.mean().item(), 6), "data_std": round(max(pixels.std().item(), 1e-3), 6)}
 
 
-def _preview(model: Generator, collection: Collection, images: ImageSet, path: Path) -> None:
+def _preview(model: Generator, images: ImageSet, path: Path) -> None:
     indices = torch.arange(min(PREVIEWS, len(images)))
     told = conditions.of_images(images, indices)
     drawn = model.generate(PREVIEWS, condition=told, seed=0)
     pictures.save(pictures.grid(drawn), path)
-
