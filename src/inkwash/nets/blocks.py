@@ -1,5 +1,6 @@
 """The blocks of the U-Net, for one, two and three spatial dimensions."""
 
+import math
 from typing import TypeVar
 
 import torch
@@ -111,17 +112,29 @@ class Upsample(nn.Module):
     Where `size` is odd the convolution still sees the doubled pixel that is cropped.
     """
 
+    # A map of fewer positions is doubled: making the kernel would cost more than it saves.
+    FEW = 128
+
     def __init__(self, spatial: int, channels: int) -> None:
         super().__init__()
         self.spatial = spatial
         self.conv = CONV[spatial](channels, channels, 3, padding=1)
+        one = torch.tensor([[0, 0, 1, 1], [0, 1, 1, 0], [1, 1, 0, 0]], dtype=torch.get_default_dtype())
+        spread = one
+        for _ in range(spatial - 1):
+            spread = torch.kron(spread, one)
+        self.register_buffer("spread", spread, persistent=False)
 
     def forward(self, x: Float[Tensor, "b c *half"], size: tuple[int, ...]) -> Float[Tensor, "b c *spatial"]:
-        kernel = self.conv.weight.transpose(0, 1).flip(tuple(range(2, 2 + self.spatial)))
-        for axis in range(self.spatial):
-            later = [0, 0] * axis  # pad takes the axes from the last
-            kernel = F.pad(kernel, [*later, 0, 1]) + F.pad(kernel, [*later, 1, 0])
-        x = _TRANSPOSED[self.spatial](x, kernel, self.conv.bias, stride=2, padding=1)
+        if math.prod(x.shape[2:]) < self.FEW:
+            x = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        else:
+            x = _TRANSPOSED[self.spatial](x, self.kernel(), self.conv.bias, stride=2, padding=1)
         for axis, length in enumerate(size, start=2):
             x = x.narrow(axis, 0, length)
         return x
+
+    def kernel(self) -> Float[Tensor, "c c *four"]:
+        """Of the transposed convolution, `(inputs, outputs, 4, ...)`."""
+        weight = self.conv.weight.transpose(0, 1).flatten(2)
+        return (weight @ self.spread.to(weight)).unflatten(2, (4,) * self.spatial)

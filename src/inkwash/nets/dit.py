@@ -1,5 +1,7 @@
 """The diffusion transformer, for signals, images and volumes (Peebles & Xie 2023)."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
@@ -12,6 +14,7 @@ from inkwash.nets.blocks import CONV, activate, zeroed
 from inkwash.nets.border import check_condition, check_size, join
 from inkwash.nets.embedding import Embedding
 from inkwash.nets.positions import Positions, Rotary, SinCos
+from inkwash.nets.reuse import Deep, Reuse, rows_of
 
 _POSITIONS: dict[str, type[Positions]] = {"rotary": Rotary, "sincos": SinCos}
 
@@ -132,8 +135,12 @@ class DiT(nn.Module):
         vector: Float[Tensor, "..."] | None = None,
         context: Float[Tensor, "..."] | None = None,
         image: Float[Tensor, "_ _ ..."] | None = None,
+        reuse: Reuse | None = None,
     ) -> Float[Tensor, "b out ..."]:
         """The network's output, `(B, channels_out, *spatial)`.
+
+        Args:
+            reuse: answers for what the blocks after the first add.
 
         Raises:
             WrongUse: a shape is not what the network was built for, the patch does not divide the size, or a
@@ -152,12 +159,43 @@ class DiT(nn.Module):
         if places is not None:
             x = x + places
         rotation = self.positions.rotation(grid, self.head_channels, x)
-        for block, share in zip(self.blocks, shares):
+        first, *rest = zip(self.blocks, shares)
+        entered, x = x, self._run([first], x, context, rotation)
+        if reuse is None:
+            x = self._run(rest, x, context, rotation)
+        else:
+            x = x + reuse(self._added(rest, x, context, rotation), entered=entered, first=x)
+        return self._unfold(self.leave(modulate(x, *last.chunk(2, dim=1))), grid)
+
+    def _run(
+        self,
+        blocks: Sequence[tuple[nn.Module, Tensor]],
+        x: Tensor,
+        context: Tensor | None,
+        rotation: Rotation | None,
+    ) -> Tensor:
+        for block, share in blocks:
             if self.checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, x, share, context, rotation, use_reentrant=False)
             else:
                 x = block(x, share, context, rotation)
-        return self._unfold(self.leave(modulate(x, *last.chunk(2, dim=1))), grid)
+        return x
+
+    def _added(
+        self,
+        blocks: Sequence[tuple[nn.Module, Tensor]],
+        x: Tensor,
+        context: Tensor | None,
+        rotation: Rotation | None,
+    ) -> Deep:
+        """What these blocks add to `x`, as a function of the rows that it is wanted for."""
+
+        def added(rows: Tensor | None) -> Tensor:
+            here = x if rows is None else x[rows]
+            told = context if context is None else rows_of(context, rows)
+            return self._run([(block, rows_of(share, rows)) for block, share in blocks], here, told, rotation) - here
+
+        return added
 
     def _unfold(self, tokens: Tensor, grid: tuple[int, ...]) -> Tensor:
         """Tokens `(B, N, C * patch^d)` back to a map: (B, *grid, C, *patch) to (B, C, grid x patch, ...)."""

@@ -4,6 +4,8 @@ Space-to-depth before the network and depth-to-space behind it (Shi et al. 2016;
 2022, "Improving diffusion model efficiency through patching"). A patch of 2 costs a quarter.
 """
 
+from typing import Any
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -29,7 +31,7 @@ class Patched(nn.Module):
         t: Float[Tensor, "_"],
         *,
         image: Float[Tensor, "b k h w"] | None = None,
-        **condition: Tensor | None,
+        **condition: Any,
     ) -> Float[Tensor, "b d h w"]:
         """As the network's own; sides that the patch doesn't divide raise `WrongUse`."""
         if z.shape[-1] % self.patch or z.shape[-2] % self.patch:

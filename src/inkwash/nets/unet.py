@@ -12,6 +12,7 @@ from inkwash.nets.attention import CrossAttention, SelfAttention
 from inkwash.nets.blocks import CONV, Attended, Downsample, Norm, ResBlock, Upsample, activate, zeroed
 from inkwash.nets.border import check_condition, join
 from inkwash.nets.embedding import Embedding
+from inkwash.nets.reuse import Reuse, rows_of
 
 
 class Stage(nn.Module):
@@ -111,7 +112,7 @@ class UNet(nn.Module):
         if context and not any(attention):
             raise WrongUse("a context is attended to where there is attention: set attention for a level")
         self.spatial, self.channels_in, self.image, self.context = spatial, channels_in, image, context
-        self.checkpointing = checkpointing
+        self.checkpointing, self.blocks = checkpointing, blocks
 
         def stage(inputs: int, outputs: int, attends: bool) -> Stage:
             return Stage(
@@ -155,6 +156,8 @@ class UNet(nn.Module):
         stages = [part for part in (*self.down, *self.middle, *self.up) if isinstance(part, Stage)]
         self.shares = [2 * part.block.norm_out.num_channels for part in stages]
         self.modulation = nn.Linear(4 * base, sum(self.shares))
+        if spatial == 2:  # the order in which the kernels want the weights of few positions
+            self.to(memory_format=torch.channels_last)
 
     def forward(
         self,
@@ -165,8 +168,12 @@ class UNet(nn.Module):
         vector: Float[Tensor, "..."] | None = None,
         context: Float[Tensor, "..."] | None = None,
         image: Float[Tensor, "_ _ ..."] | None = None,
+        reuse: Reuse | None = None,
     ) -> Float[Tensor, "b out ..."]:
         """The network's output, `(B, channels_out, *spatial)`, in the layout of `z`.
+
+        Args:
+            reuse: answers for the levels below the finest.
 
         Raises:
             WrongUse: a shape is not what the network was built for, or a condition is one it has no place for.
@@ -174,25 +181,45 @@ class UNet(nn.Module):
         x = join(z, image, spatial=self.spatial, channels=self.channels_in, image_channels=self.image)
         check_condition("context", context, (z.shape[0], None, self.context), built=self.context > 0)
         embedding = activate(self.embedding(z, t, label, vector))
-        shares = iter(self.modulation(embedding).split(self.shares, dim=1))
+        shares = self.modulation(embedding).split(self.shares, dim=1)
 
         # Two-dimensional convolutions are faster channels last, but for their gradients on the CPU.
         last = self.spatial == 2 and not (z.device.type == "cpu" and torch.is_grad_enabled())
         x = self.enter(x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format))
-        kept = [x]
-        for part in self.down:
-            x = self._run(part, x, next(shares), context) if isinstance(part, Stage) else part(x)
+        kept, down, up = [x], [*self.down][: self.blocks], [*self.up][-self.blocks - 1 :]
+        for part, share in zip(down, shares):
+            x = self._run(part, x, share, context)
             kept.append(x)
-        for part in self.middle:
-            x = self._run(part, x, next(shares), context)
-        for part in self.up:
-            if isinstance(part, Stage):
-                x = self._run(part, torch.cat((x, kept.pop()), dim=1), next(shares), context)
-            else:
-                x = part(x, kept[-1].shape[2:])
+        if reuse is None:
+            x = self._coarser(x, shares, context)
+        else:
+            finest = x
+            x = reuse(lambda rows: self._coarser(finest, shares, context, rows), entered=kept[0], first=kept[1])
+        for part, share in zip(up, shares[-len(up) :]):
+            x = self._run(part, torch.cat((x, kept.pop()), dim=1), share, context)
         x = self.leave(activate(self.norm(x)))
         was_last = self.spatial == 2 and z.is_contiguous(memory_format=torch.channels_last)
         return x.contiguous(memory_format=torch.channels_last if was_last else torch.contiguous_format)
+
+    def _coarser(
+        self, x: Tensor, shares: Sequence[Tensor], context: Tensor | None, rows: Tensor | None = None
+    ) -> Tensor:
+        """What all levels below the finest make of `x`, of these rows of it."""
+        if rows is not None:
+            x, context = x[rows], None if context is None else context[rows]
+        size, kept = x.shape[2:], list[Tensor]()
+        todo = iter([rows_of(share, rows) for share in shares[self.blocks :]])
+        for part in [*self.down][self.blocks :]:
+            x = self._run(part, x, next(todo), context) if isinstance(part, Stage) else part(x)
+            kept.append(x)
+        for part in self.middle:
+            x = self._run(part, x, next(todo), context)
+        for part in [*self.up][: -self.blocks - 1]:
+            if isinstance(part, Stage):
+                x = self._run(part, torch.cat((x, kept.pop()), dim=1), next(todo), context)
+            else:
+                x = part(x, kept[-1].shape[2:] if kept else size)
+        return x
 
     def _run(self, stage: nn.Module, x: Tensor, modulation: Tensor, context: Tensor | None) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():
