@@ -207,7 +207,7 @@ class UNet(nn.Module):
         """What all levels below the finest make of `x`, of these rows of it."""
         if rows is not None:
             x, context = x[rows], None if context is None else context[rows]
-        size, kept = x.shape[2:], list[Tensor]()
+        size, kept = x.shape[2:], []
         todo = iter([rows_of(share, rows) for share in shares[self.blocks :]])
         for part in [*self.down][self.blocks :]:
             x = self._run(part, x, next(todo), context) if isinstance(part, Stage) else part(x)
