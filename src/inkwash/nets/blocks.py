@@ -114,6 +114,7 @@ class Upsample(nn.Module):
 
     # A map of fewer positions is doubled: making the kernel would cost more than it saves.
     FEW = 128
+    spread: Tensor
 
     def __init__(self, spatial: int, channels: int) -> None:
         super().__init__()

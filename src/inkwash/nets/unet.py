@@ -157,7 +157,9 @@ class UNet(nn.Module):
         self.shares = [2 * part.block.norm_out.num_channels for part in stages]
         self.modulation = nn.Linear(4 * base, sum(self.shares))
         if spatial == 2:  # the order in which the kernels want the weights of few positions
-            self.to(memory_format=torch.channels_last)
+            for module in self.modules():
+                if isinstance(module, nn.Conv2d):
+                    module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
 
     def forward(
         self,
