@@ -13,7 +13,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all lint laws bench install clean
+.PHONY: help demo test test-all lint laws bench docs install clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -25,7 +25,7 @@ demo: $(VENV)/installed ## install, then draw and measure pictures of the bundle
 test: lint ## lint, then the tests that finish in minutes
 	$(PYTEST) -m "not slow"
 
-test-all: lint ## lint, then every test
+test-all: lint $(VENV)/installed-docs ## lint, then every test
 	$(PYTEST)
 
 lint: $(VENV)/installed-test ## ruff, mypy and the floors of the architecture
@@ -40,6 +40,9 @@ laws: $(VENV)/installed-test ## measure every declared law again: docs/laws.md a
 
 bench: $(VENV)/installed-test ## speed and quality beside other libraries
 	@for script in $(sort $(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+docs: $(VENV)/installed-docs ## the documentation, in English and Chinese: build/docs/index.html
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/docs
 
 install: $(VENV)/installed ## the environment of make demo, in .venv
 
@@ -59,4 +62,8 @@ $(VENV)/installed: $(VENV)/constraints.txt pyproject.toml
 
 $(VENV)/installed-test: $(VENV)/constraints.txt pyproject.toml
 	$(PIP) install --constraint $< --editable ".[test,lint]"
+	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-docs: $(VENV)/constraints.txt pyproject.toml
+	$(PIP) install --constraint $< --editable ".[docs]"
 	@touch $@ $(VENV)/installed
