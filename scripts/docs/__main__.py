@@ -15,6 +15,7 @@ import yaml
 from stage import ROOT, stage
 from words import label
 
+from inkwash.errors import WrongUse
 from inkwash.reading import shelf
 from inkwash.reading.language import Language
 
@@ -28,8 +29,13 @@ def main() -> int:
     asked = parser.parse_args()
     work = asked.out.resolve() / "pages"
     shutil.rmtree(work, ignore_errors=True)
-    for language in LANGUAGES:
-        configure(work, language)
+    try:
+        for language in LANGUAGES:
+            configure(work, language)
+    except WrongUse as error:
+        # The list, or a link of a page to it: the line names the place.
+        print(f"docs: {error}", file=sys.stderr)
+        return 2
     return 0 if asked.pages else build(work, asked.out / "docs")
 
 
