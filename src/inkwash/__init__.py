@@ -12,33 +12,67 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from inkwash import corruption, data, denoise, errors, evaluation, nets, sampling, systems, training
-    from inkwash.api.catalogue import catalogue, show
+    from inkwash import (
+        corruption,
+        data,
+        denoise,
+        errors,
+        evaluation,
+        nets,
+        reading,
+        sampling,
+        systems,
+        training,
+    )
+    from inkwash.api.catalogue import catalogue
+    from inkwash.api.cite import cite
     from inkwash.api.demo import demo
     from inkwash.api.describe import describe
     from inkwash.api.doctor import doctor
     from inkwash.api.evaluate import evaluate
+    from inkwash.api.field_map import field_map
+    from inkwash.api.reading_list import reading_list
+    from inkwash.api.reproduce import reproduce
     from inkwash.api.runs import load
     from inkwash.api.sample import sample
+    from inkwash.api.show import show
     from inkwash.api.train import train
+    from inkwash.api.tune import tune
 
     __version__: str
 
 _FUNCTIONS = {
     "catalogue": "catalogue",
+    "cite": "cite",
     "demo": "demo",
     "describe": "describe",
     "doctor": "doctor",
     "evaluate": "evaluate",
+    "field_map": "field_map",
     "load": "runs",
+    "reading_list": "reading_list",
+    "reproduce": "reproduce",
     "sample": "sample",
-    "show": "catalogue",
+    "show": "show",
     "train": "train",
+    "tune": "tune",
 }
-_FLOORS = ("corruption", "data", "denoise", "errors", "evaluation", "nets", "sampling", "systems", "training")
+_FLOORS = (
+    "corruption",
+    "data",
+    "denoise",
+    "errors",
+    "evaluation",
+    "nets",
+    "reading",
+    "sampling",
+    "systems",
+    "training",
+)
 
 __all__ = [
     "catalogue",
+    "cite",
     "corruption",
     "data",
     "demo",
@@ -48,14 +82,19 @@ __all__ = [
     "errors",
     "evaluate",
     "evaluation",
+    "field_map",
     "load",
     "nets",
+    "reading",
+    "reading_list",
+    "reproduce",
     "sample",
     "sampling",
     "show",
     "systems",
     "train",
     "training",
+    "tune",
 ]
 
 

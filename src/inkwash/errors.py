@@ -16,9 +16,14 @@ class Failed(RuntimeError):
     """The request was sound and could not be carried out: disk full, loss not finite. Exit code 1."""
 
 
-def unknown(kind: str, name: str, choices: Iterable[str]) -> WrongUse:
-    """The error for a name that does not exist: suggests the nearest one and lists the rest."""
+def unknown(kind: str, name: str, choices: Iterable[str], *, listed: str = "") -> WrongUse:
+    """The error for a name that does not exist: suggests the nearest one and lists the rest.
+
+    Args:
+        listed: where the names can be looked up, for choices too many to list.
+    """
     known = sorted(choices)
     near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return WrongUse(f"unknown {kind} {name!r}: {hint}known: {', '.join(known) or 'none'}")
+    rest = f"{listed} names them" if listed else f"known: {', '.join(known) or 'none'}"
+    return WrongUse(f"unknown {kind} {name!r}: {hint}{rest}")

@@ -1,7 +1,6 @@
-"""`inkwash.catalogue` and `inkwash.show`: which systems there are, and what one of them is."""
+"""`inkwash.catalogue`: which systems there are, and every option of one of them."""
 
 import inspect
-import json
 import sys
 from dataclasses import fields
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -9,89 +8,39 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 
 from inkwash import systems
+from inkwash.api.runnable import of_system
+from inkwash.api.shown import Details, Option, SystemLine
 from inkwash.data.augment import Augment
 from inkwash.training.options import TrainOptions
 
 _WORDS = {int: "integer", float: "number", str: "text", bool: "true or false", type(None): "null"}
 
 
-class Option(BaseModel):
-    """One option of a system, settable with `--set name=value`."""
-
-    name: str
-    kind: str
-    default: Any
-    about: str
-
-    def __str__(self) -> str:
-        return f"  {self.name:<18}  {self.about} [{self.kind}, default {plain(self.default)}]"
-
-
-class Entry(BaseModel):
-    """A system in a list."""
-
-    name: str
-    title: str
-    task: str
-    paper: str
-
-
-class Card(Entry):
-    """A system in full.
-
-    Attributes:
-        reads: the key of its paper in the reading list.
-        about: what the paper is and where the system departs from it.
-        options: every option of the system with its default.
-        presets: by name, the options that a preset changes.
-        training: every option of its training and of the augmentation, with the defaults that suit the system.
-        commands: how to train it and draw from it.
-    """
-
-    reads: str
-    about: str
-    options: list[Option]
-    presets: dict[str, dict[str, Any]]
-    training: list[Option]
-    commands: list[str]
-
-    def __str__(self) -> str:
-        lines = [f"{self.name}: {self.title} ({self.task})", self.paper, "", self.about, ""]
-        lines += ["Options (--set name=value):", *map(str, self.options)]
-        for preset, changes in self.presets.items():
-            lines.append("")
-            lines.append(f"--set preset={preset} means:")
-            lines.append("  " + ", ".join(f"{name}={plain(value)}" for name, value in changes.items()))
-        lines += ["", "Options of the training (--set name=value):", *map(str, self.training)]
-        return "\n".join([*lines, "", "Run it:", *(f"  {command}" for command in self.commands)])
-
-
 class Catalogue(BaseModel):
     """The installed systems, by name."""
 
-    systems: list[Entry]
+    systems: list[SystemLine]
 
     def __str__(self) -> str:
         width = max((len(entry.name) for entry in self.systems), default=0)
         lines = [f"{entry.name:<{width}}  {entry.task:<12} {entry.title}" for entry in self.systems]
-        return "\n".join([*lines, "", "More about one of them: inkwash show NAME"])
+        return "\n".join([*lines, "", "More about one of them: inkwash show SYSTEM"])
 
 
 def catalogue(task: str | None = None) -> Catalogue:
     """The installed systems, or those for one task ("generation", "synthesis", ...)."""
     found = [systems.get(name) for name in systems.names(task)]
-    return Catalogue(systems=[Entry(name=s.name, title=s.title, task=s.task, paper=s.paper) for s in found])
+    return Catalogue(systems=[SystemLine(name=s.name, title=s.title, task=s.task, paper=s.paper) for s in found])
 
 
-def show(system: str) -> Card:
+def details(system: str) -> Details:
     """What a system is: its paper, its options with their defaults, how to run it.
 
     Raises:
         WrongUse: no system has this name.
     """
     found = systems.get(system)
-    condition = "--condition PATH " if found.task == "synthesis" else ""
-    return Card(
+    return Details(
         name=found.name,
         title=found.title,
         task=found.task,
@@ -104,11 +53,7 @@ def show(system: str) -> Card:
             for name, changes in getattr(found.Config, "presets", {}).items()
         },
         training=_suited([*_options(TrainOptions), *_augmentation()], found.training_presets.get("quick", {})),
-        commands=[
-            f"inkwash train {found.name} PATH --out runs/{found.name} --minutes 10",
-            f"inkwash sample runs/{found.name} -n 16 {condition}--out pictures",
-            f"inkwash evaluate runs/{found.name} PATH",
-        ],
+        commands=of_system(found.name),
     )
 
 
@@ -142,10 +87,3 @@ def _kind(annotation: Any) -> str:
     if origin is tuple:
         return f"list of {_kind(parts[0])}"
     return " or ".join(map(_kind, parts)) if parts else _WORDS.get(annotation, str(annotation))
-
-
-def plain(value: Any) -> str:
-    """A value as `--set` takes it."""
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    return ",".join(map(plain, value)) if isinstance(value, (list, tuple)) else str(value)

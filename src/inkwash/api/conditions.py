@@ -42,6 +42,21 @@ def of_text(run: Run, system: Generator, text: str | None) -> Condition:
     return {}
 
 
+def of_model(run: Run, system: Generator, text: str | None, count: int) -> Condition:
+    """Conditions of `count` items as the model knows them: those that `text` means, or those of its training data.
+
+    Raises:
+        WrongUse: as of `of_text`; or the training data are gone, and none were given.
+    """
+    spec = system.spec
+    if text is None and spec.classes:
+        told = {"label": torch.arange(len(spec.classes))}
+    else:
+        needed = text is None and spec.mask_classes
+        told = of_text(run, system, str(run.manifest.data["path"]) if needed else text)
+    return {name: value[torch.arange(count) % len(value)] for name, value in told.items()}
+
+
 def _label(text: str, classes: tuple[str, ...]) -> int:
     if text in classes:
         return classes.index(text)

@@ -155,6 +155,7 @@ def measuring(
     chosen = order[torch.arange(count) % len(real)]
     told = conditions.of_images(real, chosen)
 
+    way = system.way(steps=steps, sampler=sampler, guidance=guidance)
     drawn: list[Tensor] = []
     frames, times = [], []
     start, done = time.monotonic(), 0
@@ -203,9 +204,9 @@ def measuring(
         count=count,
         train_count=len(train),
         seed=seed,
-        sampler=sampler or system.config.sampler,
-        steps=system.config.sampling_steps if steps is None else steps,
-        guidance=system.config.guidance if guidance is None else guidance,
+        sampler=way.sampler,
+        steps=way.steps,
+        guidance=way.guidance,
         network=embed.name,
         metrics=table.rows(near, cover, faith),
         copies=int(memory.flagged.sum()),

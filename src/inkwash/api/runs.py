@@ -7,6 +7,7 @@ from accelerate import PartialState
 
 from inkwash import systems
 from inkwash.errors import WrongUse
+from inkwash.systems import settings
 from inkwash.systems.base import Generator, System
 from inkwash.training.options import parse
 from inkwash.training.run import Run
@@ -31,6 +32,8 @@ def load(run: str | Path, *, device: torch.device | str | None = None) -> System
     folder = Run.open(run)
     system = build(folder)
     folder.load_weights(system)
+    if isinstance(system, Generator):
+        system.settings = settings.read(folder.path)
     return system.eval().to(device or default_device())
 
 

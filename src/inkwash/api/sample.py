@@ -38,10 +38,8 @@ def sampling(
     share, rest = divmod(n, group.num_processes)
     rank = group.process_index
     first, count = rank * share + min(rank, rest), share + (rank < rest)
-    sampler = sampler or system.config.sampler
-    steps = system.config.sampling_steps if steps is None else steps
-    guidance = system.config.guidance if guidance is None else guidance
-    how: dict[str, Any] = {"steps": steps, "sampler": sampler, "guidance": guidance, "seed": seed}
+    way = system.way(steps=steps, sampler=sampler, guidance=guidance)
+    how: dict[str, Any] = {"steps": way.steps, "sampler": way.sampler, "guidance": way.guidance, "seed": seed}
     facts = {"system": system.name, "run": str(run), **how}
 
     draws = system.draw(n, condition=told, first=first, count=count, batch=batch, **how)

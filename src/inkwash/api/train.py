@@ -12,9 +12,9 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from inkwash import systems
 from inkwash.api import conditions, written
-from inkwash.api.catalogue import plain
 from inkwash.api.describe import find, licence, looking
 from inkwash.api.folder import check_empty
+from inkwash.api.plain import plain
 from inkwash.api.progress import Progress
 from inkwash.api.runs import build, processes
 from inkwash.data import ImageSet

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 
 from inkwash import systems
+from inkwash.api.references import references
+from inkwash.reading.citation import citation
 from inkwash.training.run import Run
 
 
@@ -15,4 +17,5 @@ def card(run: Run, metrics: Mapping[str, float] | None = None) -> None:
         paper=system.paper,
         data_licence=data["licence"],
         metrics=metrics,
+        references=[citation(entry) for entry in references(run, metrics or ())],
     )

@@ -8,15 +8,19 @@ from collections.abc import Callable, Sequence
 
 from cyclopts import App, Parameter
 
+from inkwash.cli.cite import cite
 from inkwash.cli.data import data
 from inkwash.cli.demo import demo
 from inkwash.cli.doctor import doctor
 from inkwash.cli.evaluate import evaluate
 from inkwash.cli.failure import explain
-from inkwash.cli.list import list_systems
+from inkwash.cli.list import list_entries
+from inkwash.cli.map import field_map
+from inkwash.cli.reproduce import reproduce
 from inkwash.cli.sample import sample
 from inkwash.cli.show import show
 from inkwash.cli.train import train
+from inkwash.cli.tune import tune
 
 
 def _version() -> str:
@@ -47,8 +51,12 @@ VERBS: dict[str, Callable[..., None]] = {
     "train": train,
     "sample": sample,
     "evaluate": evaluate,
-    "list": list_systems,
+    "tune": tune,
+    "list": list_entries,
     "show": show,
+    "cite": cite,
+    "map": field_map,
+    "reproduce": reproduce,
     "doctor": doctor,
 }
 for place, (name, verb) in enumerate(VERBS.items()):

@@ -3,15 +3,17 @@
 from inkwash.cli.output import output
 
 
-def show(system: str, /, *, json: bool = False) -> None:
-    """Show what a system is: its paper, its options with their defaults, how to run it.
+def show(key: str, /, *, lang: str | None = None, json: bool = False) -> None:
+    """Show a paper, a survey, a system or a solver: what it is, how to run it, what was measured.
 
     $ inkwash show polyp-ddpm
+    $ inkwash show graph-survey --lang zh
 
     Args:
-        system: which system; inkwash list names them.
-        json: print one JSON document.
+        key: of an entry, a system or a solver; inkwash list names them.
+        lang: en or zh; the language of LANG by default.
+        json: print one JSON document, in both languages.
     """
-    import inkwash.api.catalogue as api
+    import inkwash.api.show as api
 
-    output(api.show(system), json=json)
+    output(api.show(key, lang=lang), json=json)

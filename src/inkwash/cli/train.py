@@ -34,7 +34,7 @@ def train(
     Stopped with Ctrl-C or killed, it goes on with the same command and --resume.
 
     Args:
-        system: which system; inkwash list names them.
+        system: which system; inkwash list --systems names them.
         path: a folder, a zip, an .npz (MedMNIST layout) or a .csv list of images.
         out: the run folder to write.
         steps: train for this many steps.

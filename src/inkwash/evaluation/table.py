@@ -7,6 +7,8 @@ from inkwash.evaluation.fidelity import Fidelity
 from inkwash.evaluation.memorisation import Memorisation
 from inkwash.evaluation.report import Metric
 
+METRICS = ("mask faithfulness", "FID", "KID", "precision", "recall", "density", "coverage")
+
 
 def rows(near: Fidelity, cover: Coverage, faith: Faithfulness | None) -> list[Metric]:
     """All figures, the most telling first."""

@@ -20,6 +20,8 @@ MARGIN = 1.04
 _ROUNDS = 3
 # Below this many multiplications no layer is worth measuring.
 _LEAST = 3e6
+# More items than these take as long each.
+_ITEMS = 4
 
 Choices = MutableMapping[str, str]
 
@@ -53,13 +55,16 @@ def accelerate(
     gradients, and keeps the replaced weights outside of `state_dict`.
 
     Args:
-        z, t, condition: an input as in use; other shapes are right as well, but were not measured.
+        z, t, condition: an input as in use, of which a few items are looked at; other shapes are right as well, but
+            were not measured.
         choices: what was measured before, by layer and shape; what is measured now is added.
     """
     choices = {} if choices is None else choices
     made = Accelerated(network)
     if z.device.type != "cpu" or z.dtype != torch.float32 or not packed.available():
         return made
+    z, t = z[:_ITEMS], t[:_ITEMS]
+    condition = {name: value if value is None else value[:_ITEMS] for name, value in condition.items()}
     with torch.inference_mode():
         seen, expected = _inputs(network, z, t, condition)
         replaced: dict[int, nn.Module] = {}

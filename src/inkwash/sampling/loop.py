@@ -15,6 +15,7 @@ from torch import Tensor
 from inkwash.corruption.noise import Noise
 from inkwash.corruption.posterior import Posterior
 from inkwash.denoise.base import Denoiser
+from inkwash.sampling.cache import Cache
 from inkwash.sampling.grid import Grid
 from inkwash.sampling.solver import Solver, State
 
@@ -41,6 +42,7 @@ def walk(
     z: Num[Tensor, "b ..."],
     *,
     noise: Noise,
+    cache: Cache | None = None,
     **condition: Any,
 ) -> Iterator[Step]:
     """Walk back from `z` along the grid, one `Step` at a time.
@@ -49,12 +51,14 @@ def walk(
         z: the data at the grid's first time, `(B, C, *spatial)`: `corruption.prior` for new samples, a noised
             image for edits.
         noise: the randomness of each item, of the same batch size.
+        cache: what this walk keeps from one evaluation for the next.
         **condition: handed to the denoiser as it is.
     """
     # Fine enough that the steps of a grid with no extreme spacing are independent; each level costs a draw.
     depth = len(grid).bit_length() + 5
     path = noise.path(tuple(z.shape[1:]), dtype=z.dtype, device=z.device, depth=depth)
     state = State(z)
+    denoiser = denoiser if cache is None else cache.begin(denoiser)
     for index, (t, s) in enumerate(grid):
         if denoiser.self_conditioning and state.posterior is not None:
             condition["estimate"] = state.posterior.mean

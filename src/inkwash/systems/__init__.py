@@ -25,6 +25,11 @@ def get(name: str) -> "type[System]":
     return found
 
 
+def installed() -> frozenset[str]:
+    """The names of all installed systems, none of which is imported."""
+    return frozenset(_points())
+
+
 def names(task: str | None = None) -> list[str]:
     """The names of all installed systems, or of those for one task."""
     return sorted(name for name in _points() if task is None or get(name).task == task)

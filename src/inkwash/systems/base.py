@@ -12,12 +12,16 @@ from torch import Tensor, nn
 
 from inkwash.corruption.noise import Noise
 from inkwash.data.spec import DataSpec
+from inkwash.denoise.base import Denoiser
 from inkwash.denoise.gaussian import GaussianDenoiser
 from inkwash.errors import WrongUse
+from inkwash.sampling.grid import Grid
 from inkwash.sampling.guidance.cfg import cfg
 from inkwash.sampling.guidance.threshold import clip
 from inkwash.sampling.loop import Step, walk
+from inkwash.sampling.solver import Solver
 from inkwash.systems import recipes
+from inkwash.systems.settings import Settings
 
 
 class SystemConfig(BaseModel):
@@ -91,14 +95,36 @@ class Draw:
         return self.step.index == self.step.total - 1
 
 
+@dataclass(frozen=True)
+class Way:
+    """How pictures are drawn: everything that `draw` was not told filled in.
+
+    Attributes:
+        denoiser: the system's, guided, its beliefs held to [-1, 1].
+        sampler: solver@grid, or "tuned".
+        steps: evaluations of the network an image.
+    """
+
+    denoiser: Denoiser
+    solver: Solver
+    grid: Grid
+    sampler: str
+    steps: int
+    guidance: float
+
+
 class Generator(System):
     """A system that makes images, `(n, C, *size)` in [-1, 1].
 
     Picture `i` depends on the seed, `i` and its condition alone: not on `batch`, nor on `n`.
+
+    Attributes:
+        settings: how this model is best sampled, where that was measured.
     """
 
     denoiser: GaussianDenoiser
     config: GeneratorConfig
+    settings: Settings = Settings()
 
     @abstractmethod
     def condition(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -106,6 +132,37 @@ class Generator(System):
 
     def loss(self, batch: dict[str, Tensor], *, noise: Noise) -> dict[str, Float[Tensor, "b"]]:
         return {"loss": self.denoiser.loss(batch["image"], noise=noise, **self.condition(batch))}
+
+    def way(
+        self, *, steps: int | None = None, sampler: str | None = None, guidance: float | None = None
+    ) -> Way:
+        """The way to draw: what isn't said is what was measured to be best for this model, else the system's own.
+
+        Raises:
+            WrongUse: no such sampler or grid; steps are fewer than one step of it takes; guidance needs a model that
+                was trained for it; `tuned` was asked for and this number of steps was not tuned.
+        """
+        if steps is None:
+            steps = self.settings.steps or self.config.sampling_steps
+        weight = self.config.guidance if guidance is None else guidance
+        if weight != 1.0 and self.config.drop_condition == 0.0:
+            raise WrongUse(
+                f"guidance {weight} needs a model that was trained without its condition part of the time: "
+                "train with --set drop_condition=0.1, or leave guidance at 1"
+            )
+        denoiser = clip(-1.0, 1.0)(cfg(weight)(self.denoiser) if weight != 1.0 else self.denoiser)
+        tuned = self.settings.walk(steps, weight)
+        if sampler == "tuned" and tuned is None:
+            known = ", ".join(f"{w.steps} steps with guidance {w.guidance:g}" for w in self.settings.tuned)
+            raise WrongUse(
+                f"no walk of {steps} steps with guidance {weight:g} was tuned for this model ({known or 'none was'}): "
+                f"inkwash tune RUN --steps {steps}"
+            )
+        if tuned is not None and sampler in (None, "tuned"):
+            solver = tuned.solver()
+            return Way(denoiser, solver, solver.grid, "tuned", steps, weight)
+        name = sampler or self.config.sampler
+        return Way(denoiser, *recipes.sampler(name, self.denoiser.corruption, steps), name, steps, weight)
 
     def draw(
         self,
@@ -124,22 +181,14 @@ class Generator(System):
 
         Args:
             condition: `mask`, `label`: one row an item, taken in turn where there are fewer than `n`.
-            steps: evaluations of the network an image; the system's own number when None.
-            sampler: a solver, or `solver@grid`; the system's own when None.
+            steps: evaluations of the network an image.
+            sampler: a solver, or `solver@grid`, or "tuned"; see `way` for what is taken when None.
             guidance: weight of classifier-free guidance; 1 is the plain conditional model.
             first, count: the part of the `n` items to generate, for work shared between processes; all by default.
         """
         if n < 1 or batch < 1:
             raise WrongUse(f"the number of images and the batch are at least 1, not n={n}, batch={batch}")
-        steps = self.config.sampling_steps if steps is None else steps
-        solver, grid = recipes.sampler(sampler or self.config.sampler, self.denoiser.corruption, steps)
-        weight = self.config.guidance if guidance is None else guidance
-        if weight != 1.0 and self.config.drop_condition == 0.0:
-            raise WrongUse(
-                f"guidance {weight} needs a model that was trained without its condition part of the time: "
-                "train with --set drop_condition=0.1, or leave guidance at 1"
-            )
-        denoiser = clip(-1.0, 1.0)(cfg(weight)(self.denoiser) if weight != 1.0 else self.denoiser)
+        way = self.way(steps=steps, sampler=sampler, guidance=guidance)
         device = next(self.parameters()).device
         end = n if count is None else first + count
         for start in range(first, end, batch):
@@ -147,7 +196,7 @@ class Generator(System):
             told = self.condition({k: v[items % len(v)].to(device) for k, v in (condition or {}).items()})
             noise = Noise(seed, items)
             z = self.denoiser.corruption.prior((self.spec.channels, *self.spec.size), noise=noise, device=device)
-            for step in walk(denoiser, solver, grid, z, noise=noise, **told):
+            for step in walk(way.denoiser, way.solver, way.grid, z, noise=noise, **told):
                 yield Draw(start, len(items), n, step)
 
     def generate(self, n: int, **options: Any) -> Float[Tensor, "n c *size"]:

@@ -12,14 +12,9 @@ from inkwash.nets.patched import Patched
 from inkwash.nets.unet import UNet
 from inkwash.systems import recipes
 from inkwash.systems.base import GeneratorConfig
+from inkwash.training.options import listed
 
-
-def _split(value: Any) -> Any:
-    """`1,2,4` on a command line is a tuple."""
-    return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-Integers = Annotated[tuple[int, ...], BeforeValidator(_split)]
+Integers = Annotated[tuple[int, ...], BeforeValidator(listed)]
 
 
 class PixelConfig(GeneratorConfig):

@@ -1,6 +1,7 @@
 """The names that users write, and the parts that they mean. Below this floor there are no such strings."""
 
 from collections.abc import Callable
+from typing import Any
 
 from inkwash.corruption.gaussian import (
     EDM,
@@ -20,6 +21,7 @@ from inkwash.denoise.times import Importance, LogNormal, LowDiscrepancy, Times, 
 from inkwash.denoise.weighting import P2, VLB, EDMWeighting, MinSNR, Simple, Weighting
 from inkwash.errors import WrongUse, unknown
 from inkwash.sampling.ancestral import Ancestral
+from inkwash.sampling.cache import Cache
 from inkwash.sampling.ddim import DDIM
 from inkwash.sampling.dpm_solver import DampedDPMSolver3M, DPMSolver, DPMSolver2S, SDEDPMSolver2M
 from inkwash.sampling.edm import EDMStochastic
@@ -93,6 +95,13 @@ GRIDS: dict[str, Callable[[Gaussian, int], Grid]] = {
     "log-snr": lambda corruption, steps: _log_snr(corruption, steps),
 }
 
+# What is kept across the steps of a walk, how it is told, and what makes a number of it.
+CACHES: dict[str, tuple[str, Callable[[str], dict[str, Any]]]] = {
+    "deep": ("deep:N", lambda number: {"deep": int(number)}),
+    "first-block": ("first-block:CHANGE", lambda number: {"first_block": float(number)}),
+    "guidance": ("guidance:N", lambda number: {"guidance": int(number)}),
+}
+
 # The grids that the papers of these solvers use; the others gain from equal steps in log-SNR.
 OWN_GRIDS = {
     "ddpm": "uniform",
@@ -136,3 +145,21 @@ def sampler(name: str, corruption: Gaussian, steps: int) -> tuple[Solver, Grid]:
         )
     grid = GRIDS[grid_name or OWN_GRIDS.get(solver_name, "log-snr")]
     return solver, grid(corruption, steps // solver.evaluations)
+
+
+def cache(text: str) -> Cache:
+    """The cache that `deep:3`, `first-block:0.1`, `guidance:2`, or several of them joined by `+`, means; or `none`."""
+    told: dict[str, Any] = {}
+    for part in () if text == "none" else text.split("+"):
+        name, _, number = part.partition(":")
+        if name not in CACHES:
+            raise unknown("cache", name, [*CACHES, "none"])
+        form, read = CACHES[name]
+        try:
+            found = read(number)
+        except ValueError:
+            raise WrongUse(f"cache {part!r}: it is told as {form}, {form.split(':')[1]} a number") from None
+        if found.keys() & told.keys():
+            raise WrongUse(f"cache {text!r} says {name} twice")
+        told |= found
+    return Cache(**told)

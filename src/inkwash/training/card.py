@@ -1,6 +1,6 @@
 """The model card of a run: what it was trained on, how, how good it is, and what it is not for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import yaml
 
@@ -23,6 +23,7 @@ def card(
     paper: str = "",
     data_licence: str | None = None,
     metrics: Mapping[str, float] | None = None,
+    references: Sequence[str] = (),
 ) -> str:
     """The card as Markdown, with the front matter model hubs read.
 
@@ -32,6 +33,7 @@ def card(
         paper: how its paper is cited.
         data_licence: of the data it was trained on; a model carries its terms. None when nobody said.
         metrics: name and value of what was measured.
+        references: the papers behind the parts, a line each.
     """
     front = {
         "library_name": "inkwash",
@@ -46,6 +48,7 @@ def card(
     licence = data_licence or "not stated; find out before sharing the model"
     table = "".join(f"| {name} | {value:.4g} |\n" for name, value in (metrics or {}).items())
     measured = f"| metric | value |\n|---|---|\n{table}" if table else "Nothing was measured yet: `inkwash evaluate`.\n"
+    cited = "\n## References\n\n" + "".join(f"- {line}\n" for line in references) if references else ""
     return (
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n"
         f"# {title or manifest.system}\n\n"
@@ -54,4 +57,5 @@ def card(
         f"## Training\n\n```\n{command}\n```\n\nThe options are in `config.yaml`, the course in `metrics.jsonl`.\n\n"
         f"## Measured\n\n{measured}\n"
         f"## Intended use and limits\n\n{_USE}\n"
+        f"{cited}"
     )

@@ -22,6 +22,15 @@ def _every(value: Any) -> Any:
 Every = Annotated[str, BeforeValidator(_every)]
 
 
+def listed(value: Any) -> Any:
+    """`1,2,4` on a command line is a tuple."""
+    return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+_Beta = Annotated[float, Field(ge=0, lt=1)]
+_Width = Annotated[float, Field(gt=0, lt=12**-0.5)]
+
+
 class TrainOptions(BaseModel):
     """The options of a training. One of `steps` and `minutes` is needed; with both, whichever ends first."""
 
@@ -38,12 +47,10 @@ class TrainOptions(BaseModel):
         "cosine", description="of the learning rate, over the whole budget (inverse-sqrt: from the end of the warm-up)"
     )
     weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False, description="of AdamW")
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
-        (0.9, 0.99), description="of AdamW"
-    )
+    betas: Annotated[tuple[_Beta, _Beta], BeforeValidator(listed)] = Field((0.9, 0.99), description="of AdamW")
     clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null leaves it as it is")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the hardware has it")
-    ema: tuple[Annotated[float, Field(gt=0, lt=12**-0.5)], ...] = Field(
+    ema: Annotated[tuple[_Width, ...], BeforeValidator(listed)] = Field(
         (0.05, 0.10), description="relative widths of the averages of the weights; the first is the model, none the raw"
     )
     snapshots: int = Field(0, ge=0, description="averages kept over the run, to recombine other widths afterwards")

@@ -8,7 +8,7 @@ import importlib.metadata
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -191,10 +191,18 @@ class Run:
         paper: str = "",
         data_licence: str | None = None,
         metrics: Mapping[str, float] | None = None,
+        references: Sequence[str] = (),
     ) -> None:
         """Write the model card, `README.md`. The arguments are those of `card`."""
-        manifest = self.manifest
-        text = card(manifest, command=command, title=title, paper=paper, data_licence=data_licence, metrics=metrics)
+        text = card(
+            self.manifest,
+            command=command,
+            title=title,
+            paper=paper,
+            data_licence=data_licence,
+            metrics=metrics,
+            references=references,
+        )
         write_text(self.path / "README.md", text)
 
     def _write_manifest(self) -> None:

@@ -72,10 +72,10 @@ def apg(weight: float, *, parallel: float = 0.0, radius: float | None = None) ->
 
 
 def _contrast(weight: float, combine: Combine) -> Guidance:
-    return lambda denoiser: denoiser if weight == 1.0 else _Contrast(denoiser, combine)
+    return lambda denoiser: denoiser if weight == 1.0 else Contrast(denoiser, combine)
 
 
-class _Contrast(Guided):
+class Contrast(Guided):
     """The denoiser with and without its condition, as one batch of twice the size."""
 
     def __init__(self, inner: Denoiser, combine: Combine) -> None:
@@ -85,12 +85,18 @@ class _Contrast(Guided):
     def forward(
         self, z: Float[Tensor, "b ..."], t: float | Float64[Tensor, "b"], **condition: Any
     ) -> Posterior:
+        conditional, none = self.both(z, t, **condition)
+        return believing(conditional, self.combine(belief(conditional), belief(none)))
+
+    def both(
+        self, z: Float[Tensor, "b ..."], t: float | Float64[Tensor, "b"], **condition: Any
+    ) -> tuple[Posterior, Posterior]:
+        """What is believed with the condition, and without."""
         nothing = null(condition)
         if all(value is None for name, value in condition.items() if name != "estimate"):
             raise WrongUse("guidance away from no condition needs a condition (a label, an image, ...): none was given")
         if "estimate" in condition:  # the denoiser's own previous mean, not what it is asked for: both halves have it
             nothing["estimate"] = condition["estimate"]
-        both = {name: None if value is None else torch.cat([value, nothing[name]]) for name, value in condition.items()}
+        told = {name: None if value is None else torch.cat([value, nothing[name]]) for name, value in condition.items()}
         times = torch.cat([t, t]) if isinstance(t, Tensor) else t
-        conditional, none = halves(self.inner(torch.cat([z, z]), times, **both))
-        return believing(conditional, self.combine(belief(conditional), belief(none)))
+        return halves(self.inner(torch.cat([z, z]), times, **told))
