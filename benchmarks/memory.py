@@ -14,7 +14,6 @@ from support.record import Row, Target, write
 from support.timing import Spread
 
 
-
 def main() -> None:
     options = parse(__doc__)
     base, side, repeats = (32, 16, 1) if options.quick else (64, 64, 3)

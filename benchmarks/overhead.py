@@ -1,9 +1,9 @@
 """Time per step outside the network: every solver, around a network that returns a constant.
 
-Ours is `walk` over a `GaussianDenoiser` (for the flow solvers one that predicts the velocity, for all others the noise):
-what the network's output is made into, the solver, the loop. diffusers' is `scale_model_input` and `step` of the
-scheduler that computes the same, in its pipelines' loop. Both in 20 steps, the grid made beforehand. A step of Heun's
-method, of 2S and of EDM's evaluates the network twice.
+Ours is `walk` over a `GaussianDenoiser` (for the flow solvers one that predicts the velocity, for all others the
+noise): what the network's output is made into, the solver, the loop. diffusers' is `scale_model_input` and `step` of
+the scheduler that computes the same, in its pipelines' loop. Both in 20 steps, the grid made beforehand. A step of
+Heun's method, of 2S and of EDM's evaluates the network twice.
 
 A stochastic solver also draws noise. Ours draws numbers that depend on (seed, item, interval) alone, from a Brownian
 path, diffusers draws from torch's generator; the notes say what share that is, beside `torch.randn` of that shape.
@@ -97,7 +97,8 @@ def measured(name: str, batch: int, shape: tuple[int, ...], rounds: int) -> Row:
     note = f"two evaluations a step, {step['ours'].median / 2:.3f} ms each" if solver.evaluations == 2 else ""
     if solver.stochastic:
         drawn, random = step["noise"].median, step["randn"].median
-        share = f"{drawn:.3f} ms of it to draw the noise (torch.randn: {random:.3f}), {step['ours'].median - drawn:.3f} not"
+        rest = step["ours"].median - drawn
+        share = f"{drawn:.3f} ms of it to draw the noise (torch.randn: {random:.3f}), {rest:.3f} not"
         note = "; ".join(part for part in (note, share) if part)
     peer = "diffusers" in calls
     return Row(

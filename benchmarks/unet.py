@@ -25,7 +25,8 @@ def main() -> None:
         cases += [(Sampling, 128, 1, 11)]
         if options.full:
             cases += [(Sampling, 128, 4, 7), (Training, 128, 1, 7)]
-    rows = [measured(kind, base, batch, rounds, side=16 if options.quick else 64) for kind, base, batch, rounds in cases]
+    side = 16 if options.quick else 64
+    rows = [measured(kind, base, batch, rounds, side=side) for kind, base, batch, rounds in cases]
     write("unet", "The U-Net, time", rows, options.out, about=str(__doc__))
 
 

@@ -13,7 +13,7 @@ def parse(description: str | None, *, full: str = "") -> argparse.Namespace:
         full: what `--full` measures beyond the rest.
     """
     parser = argparse.ArgumentParser(description=(description or "").split("\n", 1)[0])
-    parser.add_argument("--quick", action="store_true", help="tiny shapes and few rounds: whether it runs, not how fast")
+    parser.add_argument("--quick", action="store_true", help="tiny shapes, few rounds: whether it runs, not how fast")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="where the JSON is written")
     if full:
         parser.add_argument("--full", action="store_true", help=f"measure {full} too")

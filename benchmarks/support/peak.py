@@ -18,7 +18,8 @@ def peaks(library: str, base: int, layout: str, batch: int, side: int) -> dict[s
     """MiB above the weights, of two forward passes and of two training steps, and of the weights themselves."""
     import torch
 
-    command = [sys.executable, __file__, library, str(base), layout, str(batch), str(side), str(torch.get_num_threads())]
+    numbers = [str(base), layout, str(batch), str(side), str(torch.get_num_threads())]
+    command = [sys.executable, __file__, library, *numbers]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")

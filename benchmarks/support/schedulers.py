@@ -8,8 +8,9 @@ import numpy as np
 from torch import Tensor
 
 BETAS = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
-_SPACINGS: dict[str, dict[str, Any]] = {name: {"timestep_spacing": name} for name in ("linspace", "leading", "trailing")}
-_SIGMAS: dict[str, dict[str, Any]] = {"karras": {"use_karras_sigmas": True}, "exponential": {"use_exponential_sigmas": True}}
+_NAMES = ("linspace", "leading", "trailing")
+_SPACINGS: dict[str, dict[str, Any]] = {name: {"timestep_spacing": name} for name in _NAMES}
+_SIGMAS: dict[str, dict[str, Any]] = {name: {f"use_{name}_sigmas": True} for name in ("karras", "exponential")}
 _GRIDS = {**_SPACINGS, **_SIGMAS}
 _TRAILING = {"trailing": _SPACINGS["trailing"]}
 _BETAS = {"beta_start": 1e-4, "beta_end": 0.02}

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from inkwash.api import conditions
-from inkwash.api.onnx_network import FACTS, FOLDER, Exported, OnnxNetwork, digest, facts, name_of, require
+from inkwash.api.onnx_network import FACTS, FOLDER, Exported, OnnxNetwork, digest, facts, require
 from inkwash.api.progress import Progress
 from inkwash.api.quantise import Call, quantise
 from inkwash.api.runs import load
@@ -199,8 +199,8 @@ def _check(made: Exported, kind: str, run: str | Path, floor: float) -> None:
     """Raises `Failed` where the pictures are not those of torch."""
     if kind == "float32" and not made.difference <= SAME:
         raise Failed(
-            f"{run}: pictures of the exported network differ from torch's by {made.difference:.2g}, more than {SAME:g}: "
-            "nothing was written; use --backend torch"
+            f"{run}: pictures of the exported network differ from torch's by {made.difference:.2g}, more than "
+            f"{SAME:g}: nothing was written; use --backend torch"
         )
     if kind == "int8" and not decibels(made.error) >= floor:
         raise Failed(

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel
-from torch import Tensor
 
 from inkwash.api import conditions
 from inkwash.api.progress import Progress

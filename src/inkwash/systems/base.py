@@ -193,7 +193,8 @@ class Generator(System):
         end = n if count is None else first + count
         for start in range(first, end, batch):
             items = torch.arange(start, min(start + batch, end))
-            told = self.condition({k: v[items % len(v)].to(device) for k, v in (condition or {}).items()})
+            given = {k: v[items % len(v)].to(device) for k, v in (condition or {}).items()}
+            told: dict[str, Any] = self.condition(given)
             noise = Noise(seed, items)
             z = self.denoiser.corruption.prior((self.spec.channels, *self.spec.size), noise=noise, device=device)
             for step in walk(way.denoiser, way.solver, way.grid, z, noise=noise, **told):
