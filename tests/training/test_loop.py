@@ -27,7 +27,9 @@ from inkwash.training.schedule import learning_rate
 
 
 def options(**more: Any) -> TrainOptions:
-    return TrainOptions(**{"steps": 12, "batch": 4, "warmup": 3, "learning_rate": 3e-3, "log_every": 4, **more})
+    # In float32, so that figures can be compared on processors that have bf16 as on those that don't.
+    usual = {"steps": 12, "batch": 4, "warmup": 3, "learning_rate": 3e-3, "log_every": 4, "precision": "fp32"}
+    return TrainOptions(**{**usual, **more})
 
 
 def train(path: Path, chosen: TrainOptions, *, system: Tiny | None = None) -> tuple[Tiny, Run, list[Progress]]:

@@ -65,7 +65,7 @@ def test_two_processes_follow_the_path_of_one(tmp_path: Path) -> None:
     """gloo on the processor; the sums are taken in another order, so float32 rounding is allowed, no more."""
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     finish(start(tmp_path / "two", 20, "--log-every", 1, launcher=launcher))
-    options = TrainOptions(steps=20, batch=4, warmup=3, log_every=1, checkpoint_every="7 steps")
+    options = TrainOptions(steps=20, batch=4, warmup=3, log_every=1, checkpoint_every="7 steps", precision="fp32")
     system, images = Tiny(), Squares()
     run = begin(tmp_path / "one", system, images, options)
     for _ in fit(system, images, run, options):

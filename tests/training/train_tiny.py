@@ -35,7 +35,9 @@ def dying(descriptor: int) -> None:
 
 
 os.fsync = dying
-options = TrainOptions(steps=asked.steps, batch=4, warmup=3, log_every=asked.log_every, checkpoint_every="7 steps")
+options = TrainOptions(
+    steps=asked.steps, batch=4, warmup=3, log_every=asked.log_every, checkpoint_every="7 steps", precision="fp32"
+)
 system, images = Tiny(dropout=0.1 if asked.steps > 20 else 0.0), Squares()
 run = Run.resume(asked.run) if asked.resume else begin(asked.run, system, images, options)
 for _ in fit(system, images, run, options, resume=asked.resume):

@@ -23,7 +23,9 @@ Every = Annotated[str, BeforeValidator(_every)]
 
 
 def listed(value: Any) -> Any:
-    """`1,2,4` on a command line is a tuple."""
+    """`1,2,4` on a command line is a tuple, and so is `8`."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return [value]
     return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
