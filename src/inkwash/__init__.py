@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from inkwash.api.describe import describe
     from inkwash.api.doctor import doctor
     from inkwash.api.evaluate import evaluate
+    from inkwash.api.export import export
     from inkwash.api.field_map import field_map
     from inkwash.api.reading_list import reading_list
     from inkwash.api.reproduce import reproduce
@@ -48,6 +49,7 @@ _FUNCTIONS = {
     "describe": "describe",
     "doctor": "doctor",
     "evaluate": "evaluate",
+    "export": "export",
     "field_map": "field_map",
     "load": "runs",
     "reading_list": "reading_list",
@@ -82,6 +84,7 @@ __all__ = [
     "errors",
     "evaluate",
     "evaluation",
+    "export",
     "field_map",
     "load",
     "nets",

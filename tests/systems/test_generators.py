@@ -134,6 +134,14 @@ def test_wrong_options_say_what_would_be_right(options, said):
         parse(DDPMConfig, options)
 
 
+def test_a_system_knows_only_what_it_is_told():
+    """Masks are nothing to a system that draws from noise, nor labels to one that draws from masks."""
+    spec = DataSpec(channels=1, size=(16, 16), classes=("a", "b"), mask_classes=2)
+    ddpm, polyp = DDPM(DDPMConfig(**TINY), spec), PolypDDPM(PolypDDPMConfig(**TINY), spec)
+    assert (ddpm.spec.classes, ddpm.spec.mask_classes) == (("a", "b"), None)
+    assert (polyp.spec.classes, polyp.spec.mask_classes) == (None, 2)
+
+
 def test_mask_systems_refuse_data_without_masks():
     with pytest.raises(WrongUse, match="images/ and masks/"):
         PolypDDPM(PolypDDPMConfig(**TINY), DataSpec(channels=3, size=(16, 16)))

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from inkwash.api.onnx_network import open_network
+from inkwash.api.onnx_network import open_network, refuse_cache
 from inkwash.atomic import write_bytes
 from inkwash.data import cache
 from inkwash.errors import Failed, WrongUse, unknown
@@ -127,6 +127,7 @@ class Compiled(nn.Module):
     def forward(self, z: Tensor, t: Tensor, **condition: Any) -> Tensor:
         if torch.is_grad_enabled():
             return self.network(z, t, **condition)
+        refuse_cache(condition)
         if self.items < len(z):
             self.items = len(z)
         rows = torch.arange(self.items, device=z.device) % len(z)

@@ -17,9 +17,9 @@ from inkwash.training.run import Run
 Condition = dict[str, Tensor]
 
 
-def of_images(images: ImageSet, indices: Int64[Tensor, "b"]) -> Condition:
-    """The conditions of these pictures, without the pictures."""
-    return {name: value for name, value in images.batch(indices).items() if name != "image"}
+def of_images(system: Generator, images: ImageSet, indices: Int64[Tensor, "b"]) -> Condition:
+    """The conditions of these pictures, as far as the system is told of them, without the pictures."""
+    return {name: value for name, value in images.batch(indices).items() if name in system.told}
 
 
 def of_text(run: Run, system: Generator, text: str | None) -> Condition:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from inkwash.api import conditions, written
+from inkwash.api import backends, conditions, written
 from inkwash.api.describe import find, looking
 from inkwash.api.page import page
 from inkwash.api.progress import Progress
@@ -39,6 +39,7 @@ class Evaluation(BaseModel):
 
     Attributes:
         count: pictures drawn; they are compared with as many held-out ones of `split`.
+        how: the way they were drawn, in words.
         network: the feature network behind the distances.
         copies: drawn pictures that lie nearer to a training picture than new pictures do.
         seconds_per_image: of drawing alone.
@@ -54,6 +55,7 @@ class Evaluation(BaseModel):
     count: int
     train_count: int
     seed: int
+    how: str
     sampler: str
     steps: int
     guidance: float
@@ -65,10 +67,9 @@ class Evaluation(BaseModel):
     notes: list[str]
 
     def __str__(self) -> str:
-        how = f"{self.sampler}, {self.steps} steps, guidance {self.guidance:g}, seed {self.seed}"
         lines = [
             f"{self.run} ({self.system}) against {self.count} held-out pictures (split {self.split}) of {self.data}",
-            f"{how}; features: {self.network}",
+            f"{self.how}, seed {self.seed}; features: {self.network}",
             "",
             f"{'':<20} {'measured':>10} {'95 % interval':>18} {'floor':>9} {'ceiling':>9}",
         ]
@@ -120,14 +121,12 @@ def measuring(
     collection: Collection,
     *,
     n: int | None = None,
-    steps: int | None = None,
-    sampler: str | None = None,
-    guidance: float | None = None,
     seed: int = 0,
     network: str = "compact",
     segmenter_steps: int = 800,
     folder: Path | None = None,
     batch: int = 16,
+    **how: Any,
 ) -> Iterator[Progress]:
     """Draw from held-out conditions and measure; the last report carries a `Measured`.
 
@@ -135,13 +134,15 @@ def measuring(
         name: what the run is called in the evaluation.
         n: pictures to draw; as many as are held out (at most 500) by default.
         folder: where the segmenter for mask faithfulness is kept; a cache by default.
+        **how: how to draw, as `Generator.way` takes it.
     """
     embed = features.get(network)
     split, real = held_out(collection, system)
     train = collection.images("train", system.spec.size, channels=system.spec.channels)
-    if real.spec.mask_classes != system.spec.mask_classes or real.spec.classes != system.spec.classes:
+    known = system.known(real.spec)
+    if known != system.spec:
         raise WrongUse(
-            f"{collection.source.path} does not fit {name}: it has {_shape(real.spec)}, "
+            f"{collection.source.path} does not fit {name}: it has {_shape(known)}, "
             f"the run was trained with {_shape(system.spec)}"
         )
     count = min(len(real), 500) if n is None else n
@@ -153,15 +154,13 @@ def measuring(
     # In an order of chance: neighbours in a data set are often of one patient.
     order = Noise(seed, range(len(real))).uniform((), "order", dtype=torch.float64).argsort()
     chosen = order[torch.arange(count) % len(real)]
-    told = conditions.of_images(real, chosen)
+    told = conditions.of_images(system, real, chosen)
 
-    way = system.way(steps=steps, sampler=sampler, guidance=guidance)
+    way = system.way(**how)
     drawn: list[Tensor] = []
     frames, times = [], []
     start, done = time.monotonic(), 0
-    for draw in system.draw(
-        count, condition=told, steps=steps, sampler=sampler, guidance=guidance, seed=seed, batch=batch
-    ):
+    for draw in system.draw(count, condition=told, seed=seed, batch=batch, **way.told):
         if draw.first == 0:
             frames.append(draw.step.z[:FILMED].float().cpu())
             times.append(draw.step.s)
@@ -204,6 +203,7 @@ def measuring(
         count=count,
         train_count=len(train),
         seed=seed,
+        how=str(way),
         sampler=way.sampler,
         steps=way.steps,
         guidance=way.guidance,
@@ -219,10 +219,12 @@ def measuring(
     yield Progress("comparing", len(sets), len(sets), result=measured)
 
 
-def evaluating(run: str | Path, path: str | Path, **options: Any) -> Iterator[Progress]:
+def evaluating(
+    run: str | Path, path: str | Path, *, skip_bad: bool = False, backend: str = "torch", **options: Any
+) -> Iterator[Progress]:
     """`evaluate`, saying where it is; the last report carries the `Evaluation`."""
-    system = generator(run)
-    collection = find(path, skip_bad=options.pop("skip_bad", False))
+    system = backends.prepare(generator(run), run, backend)
+    collection = find(path, skip_bad=skip_bad)
     yield from looking(collection)
     last = None
     for last in measuring(system, str(run), collection, **options):
@@ -242,7 +244,7 @@ def evaluate(run: str | Path, path: str | Path, **options: Any) -> Evaluation:
     Args:
         run: a run folder.
         path: the data: its split `test`, or `val`, is what is measured against, `train` what copies are looked for in.
-        **options: `n`, pictures to draw; `steps`, `sampler`, `guidance`, `seed`, `batch` as in `sample`; `network`, the
+        **options: `n`, pictures to draw; `seed`, `batch`, `backend` and how to draw, as in `sample`; `network`, the
             feature network ("compact" or "inception-v3"); `skip_bad`.
 
     Raises:

@@ -120,6 +120,7 @@ class OnnxNetwork(nn.Module):
     def forward(self, z: Tensor, t: Tensor, **condition: Any) -> Tensor:
         if torch.is_grad_enabled():
             return self.network(z, t, **condition)
+        refuse_cache(condition)
         extra = [name for name, value in condition.items() if value is not None and name not in self.conditions]
         if extra:
             raise WrongUse(f"{extra[0]}: the exported network takes none: use --backend torch")
@@ -144,6 +145,12 @@ class OnnxNetwork(nn.Module):
                 value = torch.full(shape, -1) if name == "label" else torch.zeros(shape)
             fed[name] = _plain(value)
         return {name: value for name, value in fed.items() if name in self.shapes}
+
+
+def refuse_cache(condition: Mapping[str, Any]) -> None:
+    """Raises `WrongUse` where a cache wants to see inside of a network that can't be looked into."""
+    if condition.get("reuse") is not None:
+        raise WrongUse("a cache deep or first-block keeps parts of the network, which only --backend torch shows")
 
 
 def _plain(value: Tensor) -> np.ndarray:

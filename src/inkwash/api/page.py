@@ -44,7 +44,7 @@ def page(measured: "Measured", run: Run, *, command: str, commands: Sequence[Com
             "command": command,
             "system": f"{evaluation.system} ({systems.get(evaluation.system).paper})",
             "trained on": f"{data['path']}, {evaluation.train_count} pictures, seed {run.options.seed}",
-            "sampler": f"{evaluation.sampler}, guidance {evaluation.guidance:g}, seed {evaluation.seed}",
+            "sampler": f"{evaluation.how}, seed {evaluation.seed}",
             "drawing": f"{evaluation.seconds_per_image:.2f} s an image on {evaluation.device}",
             "versions": f"Inkwash {version('inkwash')}, PyTorch {torch.__version__}",
             "date": datetime.date.today().isoformat(),

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from inkwash.api import conditions
+from inkwash.api import backends, conditions
 from inkwash.api.folder import check_empty, empty_folder
 from inkwash.api.progress import Progress
 from inkwash.api.runs import generator, processes
@@ -18,12 +18,11 @@ def sampling(
     n: int,
     *,
     out: str | Path,
-    steps: int | None = None,
-    sampler: str | None = None,
-    guidance: float | None = None,
-    seed: int = 0,
     condition: str | None = None,
+    seed: int = 0,
     batch: int = 16,
+    backend: str = "torch",
+    **how: Any,
 ) -> Iterator[Progress]:
     """`sample`, saying where it is; the last report carries the paths.
 
@@ -32,17 +31,16 @@ def sampling(
     if n < 1:
         raise WrongUse(f"-n is the number of images, at least 1, not {n}")
     check_empty(Path(out))
-    system = generator(run)
+    system = backends.prepare(generator(run), run, backend)
     told = conditions.of_text(Run.open(run), system, condition)
     group = processes()
     share, rest = divmod(n, group.num_processes)
     rank = group.process_index
     first, count = rank * share + min(rank, rest), share + (rank < rest)
-    way = system.way(steps=steps, sampler=sampler, guidance=guidance)
-    how: dict[str, Any] = {"steps": way.steps, "sampler": way.sampler, "guidance": way.guidance, "seed": seed}
-    facts = {"system": system.name, "run": str(run), **how}
+    way = system.way(**how)
+    facts = {"system": system.name, "run": str(run), **way.told, "backend": backend, "seed": seed}
 
-    draws = system.draw(n, condition=told, first=first, count=count, batch=batch, **how)
+    draws = system.draw(n, condition=told, first=first, count=count, seed=seed, batch=batch, **way.told)
     folder, paths = None, []
     for draw in draws:
         done = draw.first - first
@@ -68,8 +66,10 @@ def sample(run: str | Path, n: int, *, out: str | Path, **options: Any) -> list[
     Args:
         run: a run folder.
         out: a folder that is empty or doesn't exist yet.
-        **options: `steps`, evaluations of the network an image; `sampler`, a solver or solver@grid; `guidance`;
-            `seed` (0); `condition`, masks (a file, a folder, a data set) or a class; `batch` (16).
+        **options: `condition`, masks (a file, a folder, a data set) or a class; `seed` (0); `batch` (16); `backend`,
+            what computes the network: `torch`, `compile`, `onnx` or `int8`; and how to draw, as `Generator.way` takes
+            it: `steps`, evaluations of the network an image; `sampler`, a solver or solver@grid; `guidance` and its
+            `interval`; `cache`.
 
     Raises:
         WrongUse: something handed in can't be used; nothing was written.

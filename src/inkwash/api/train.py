@@ -206,6 +206,6 @@ def _moments(images: ImageSet, most: int = 512) -> dict[str, float]:
 
 def _preview(model: Generator, images: ImageSet, path: Path) -> None:
     indices = torch.arange(min(PREVIEWS, len(images)))
-    told = conditions.of_images(images, indices)
+    told = conditions.of_images(model, images, indices)
     drawn = model.generate(PREVIEWS, condition=told, seed=0)
     pictures.save(pictures.grid(drawn), path)

@@ -18,7 +18,6 @@ from inkwash.sampling.loop import walk
 from inkwash.sampling.solver import Solver
 from inkwash.sampling.tuned import Trajectory, choose, search
 from inkwash.systems import recipes, settings
-from inkwash.systems.base import Generator
 from inkwash.systems.settings import TunedWalk
 from inkwash.training.run import Run
 
@@ -78,7 +77,8 @@ def tuning(
     size = 4 * int(torch.tensor(shape).prod())
     items = max(4, min(items, _MOST_BYTES // (2 * candidates * size)))
     judged = max(4, items // 2)
-    told = _conditions(folder, system, condition, items + judged, device)
+    given = conditions.of_model(folder, system, condition, items + judged)
+    told: dict[str, Any] = system.condition({name: value.to(device) for name, value in given.items()})
 
     corruption = system.denoiser.corruption
     by_hand = {count: [recipes.GRIDS[name](corruption, count) for name in _GRIDS] for count in steps}
@@ -157,17 +157,3 @@ def tune(run: str | Path, *, steps: Sequence[int], **options: Any) -> Tuning:
 def _joined(fine: Grid, grids: list[Grid]) -> Grid:
     """All times of all grids."""
     return Grid.of(sorted({t for grid in (fine, *grids) for t in grid.times}, reverse=True))
-
-
-def _conditions(
-    folder: Run, system: Generator, condition: str | None, count: int, device: torch.device
-) -> dict[str, Any]:
-    """What the denoiser is told about `count` items."""
-    spec = system.spec
-    if condition is None and spec.classes:
-        told = {"label": torch.arange(len(spec.classes))}
-    else:
-        needed = condition is None and spec.mask_classes
-        told = conditions.of_text(folder, system, str(folder.manifest.data["path"]) if needed else condition)
-    taken = {name: value[torch.arange(count) % len(value)].to(device) for name, value in told.items()}
-    return system.condition(taken)

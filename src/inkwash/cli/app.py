@@ -13,6 +13,7 @@ from inkwash.cli.data import data
 from inkwash.cli.demo import demo
 from inkwash.cli.doctor import doctor
 from inkwash.cli.evaluate import evaluate
+from inkwash.cli.export import export
 from inkwash.cli.failure import explain
 from inkwash.cli.list import list_entries
 from inkwash.cli.map import field_map
@@ -52,6 +53,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "sample": sample,
     "evaluate": evaluate,
     "tune": tune,
+    "export": export,
     "list": list_entries,
     "show": show,
     "cite": cite,

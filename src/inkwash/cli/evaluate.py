@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from inkwash.cli.drawing import Drawing
 from inkwash.cli.number import Whole
 from inkwash.cli.output import output
 from inkwash.cli.progress import follow
@@ -16,13 +17,11 @@ def evaluate(
     /,
     *,
     number: Annotated[Whole | None, Parameter(name=["--number", "-n"])] = None,
-    steps: Whole | None = None,
-    sampler: str | None = None,
-    guidance: float | None = None,
     seed: Whole = 0,
     batch: Whole = 16,
     network: str = "compact",
     skip_bad: bool = False,
+    drawing: Drawing = Drawing(),
     json: bool = False,
 ) -> None:
     """Measure a trained run against held-out real images.
@@ -34,9 +33,6 @@ def evaluate(
         run: a run folder that inkwash train wrote.
         path: the data it was trained on: its test split is what is measured against.
         number: images to draw; as many as are held out, at most 500, by default.
-        steps: evaluations of the network an image; the system's own number by default.
-        sampler: a solver, or solver@grid; inkwash show SYSTEM names them.
-        guidance: weight of the condition; 1 is the plain conditional model.
         seed: of the drawn images.
         batch: images at a time; changes speed and memory, never the figures.
         network: whose features are compared: compact is bundled, inception-v3 asks for your weights.
@@ -49,12 +45,10 @@ def evaluate(
         run,
         path,
         n=number,
-        steps=steps,
-        sampler=sampler,
-        guidance=guidance,
         seed=seed,
         batch=batch,
         network=network,
         skip_bad=skip_bad,
+        **drawing.options(),
     )
     output(follow(job), json=json)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from inkwash.cli.drawing import Drawing
 from inkwash.cli.number import Whole
 from inkwash.cli.progress import follow
 
@@ -15,12 +16,10 @@ def sample(
     *,
     number: Annotated[Whole, Parameter(name=["--number", "-n"])],
     out: Path,
-    steps: Whole | None = None,
-    sampler: str | None = None,
-    guidance: float | None = None,
-    seed: Whole = 0,
     condition: str | None = None,
+    seed: Whole = 0,
     batch: Whole = 16,
+    drawing: Drawing = Drawing(),
 ) -> None:
     """Draw new images from a trained run.
 
@@ -31,11 +30,8 @@ def sample(
         run: a run folder that inkwash train wrote.
         number: how many images.
         out: the folder to write them into.
-        steps: evaluations of the network an image; the system's own number by default.
-        sampler: a solver, or solver@grid; inkwash show SYSTEM names them.
-        guidance: weight of the condition; 1 is the plain conditional model.
+        condition: a mask file, a folder of masks, a data set, or the name of a class.
         seed: image i of a seed is always the same image.
-        condition: a mask file, a folder of masks, or the name of a class.
         batch: images at a time; changes speed and memory, never the images.
     """
     from inkwash.api.sample import sampling
@@ -44,13 +40,11 @@ def sample(
         sampling(
             run,
             number,
-            steps=steps,
-            sampler=sampler,
-            guidance=guidance,
-            seed=seed,
-            condition=condition,
             out=out,
+            condition=condition,
+            seed=seed,
             batch=batch,
+            **drawing.options(),
         )
     )
     print(out)

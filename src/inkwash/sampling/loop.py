@@ -51,7 +51,7 @@ def walk(
         z: the data at the grid's first time, `(B, C, *spatial)`: `corruption.prior` for new samples, a noised
             image for edits.
         noise: the randomness of each item, of the same batch size.
-        cache: what this walk keeps from one evaluation for the next.
+        cache: what this walk keeps from one evaluation for the next; nothing by default.
         **condition: handed to the denoiser as it is.
     """
     # Fine enough that the steps of a grid with no extreme spacing are independent; each level costs a draw.

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -15,8 +15,10 @@ from inkwash.data.spec import DataSpec
 from inkwash.denoise.base import Denoiser
 from inkwash.denoise.gaussian import GaussianDenoiser
 from inkwash.errors import WrongUse
+from inkwash.sampling.cache import Cache
 from inkwash.sampling.grid import Grid
 from inkwash.sampling.guidance.cfg import cfg
+from inkwash.sampling.guidance.interval import within
 from inkwash.sampling.guidance.threshold import clip
 from inkwash.sampling.loop import Step, walk
 from inkwash.sampling.solver import Solver
@@ -40,8 +42,9 @@ class System(nn.Module, ABC):
         paper: how the paper is cited.
         task: what it does: "generation", "synthesis", "segmentation", ...
         Config: its options.
+        told: what it is told of an item besides the image: `label`, `mask`. The rest of the data set is nothing to it.
         training_presets: by preset, the options of a training that suit it, where they aren't the general ones.
-        config, spec: the options and the data it was made for.
+        config, spec: the options and the data it was made for, as far as it is told of them.
     """
 
     name: ClassVar[str]
@@ -50,12 +53,19 @@ class System(nn.Module, ABC):
     paper: ClassVar[str]
     task: ClassVar[str]
     Config: ClassVar[type[SystemConfig]]
+    told: ClassVar[tuple[Literal["label", "mask"], ...]] = ()
     training_presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     def __init__(self, config: SystemConfig, spec: DataSpec) -> None:
         super().__init__()
         self.check(spec)
-        self.config, self.spec = config, spec
+        self.config, self.spec = config, self.known(spec)
+
+    @classmethod
+    def known(cls, spec: DataSpec) -> DataSpec:
+        """What of a data set matters to the system."""
+        unknown = {"classes": "label" not in cls.told, "mask_classes": "mask" not in cls.told}
+        return spec.model_copy(update={name: None for name, left_out in unknown.items() if left_out})
 
     @classmethod
     def check(cls, spec: DataSpec) -> None:
@@ -97,12 +107,13 @@ class Draw:
 
 @dataclass(frozen=True)
 class Way:
-    """How pictures are drawn: everything that `draw` was not told filled in.
+    """How pictures are drawn: everything that was not said filled in.
 
     Attributes:
         denoiser: the system's, guided, its beliefs held to [-1, 1].
         sampler: solver@grid, or "tuned".
         steps: evaluations of the network an image.
+        interval: the times, clean end first, between which there is guidance.
     """
 
     denoiser: Denoiser
@@ -111,6 +122,20 @@ class Way:
     sampler: str
     steps: int
     guidance: float
+    interval: tuple[float, float] = (0.0, 1.0)
+    cache: Cache = Cache()
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What `Generator.way` must be told to give this again."""
+        cache = str(self.cache) or "none"
+        said = {"steps": self.steps, "sampler": self.sampler, "guidance": self.guidance, "cache": cache}
+        return said if self.interval == (0.0, 1.0) else {**said, "interval": self.interval}
+
+    def __str__(self) -> str:
+        between = "" if self.interval == (0.0, 1.0) else f" at t {self.interval[0]:g} to {self.interval[1]:g}"
+        cache = f", cache {self.cache}" if str(self.cache) else ""
+        return f"{self.sampler}, {self.steps} steps, guidance {self.guidance:g}{between}{cache}"
 
 
 class Generator(System):
@@ -134,24 +159,49 @@ class Generator(System):
         return {"loss": self.denoiser.loss(batch["image"], noise=noise, **self.condition(batch))}
 
     def way(
-        self, *, steps: int | None = None, sampler: str | None = None, guidance: float | None = None
+        self,
+        *,
+        steps: int | None = None,
+        sampler: str | None = None,
+        guidance: float | None = None,
+        interval: tuple[float, float] | None = None,
+        cache: str | None = None,
     ) -> Way:
         """The way to draw: what isn't said is what was measured to be best for this model, else the system's own.
 
+        Args:
+            steps: evaluations of the network an image.
+            sampler: a solver, or `solver@grid`, or "tuned".
+            guidance: weight of classifier-free guidance; 1 is the plain conditional model.
+            interval: the times, clean end (0) first, between which there is guidance; all by default.
+            cache: what is kept from one evaluation for the next, `deep:3+guidance:2` for example, or "none".
+
         Raises:
-            WrongUse: no such sampler or grid; steps are fewer than one step of it takes; guidance needs a model that
-                was trained for it; `tuned` was asked for and this number of steps was not tuned.
+            WrongUse: no such sampler, grid or cache; steps are fewer than one step of it takes; guidance needs a model
+                that was trained for it; `tuned` was asked for and this number of steps was not tuned.
         """
-        if steps is None:
-            steps = self.settings.steps or self.config.sampling_steps
+        best = self.settings.best
+        if best is not None and steps is None and sampler is None and cache is None:
+            steps, sampler, cache = best.steps, best.sampler, best.cache
+        steps = self.config.sampling_steps if steps is None else steps
         weight = self.config.guidance if guidance is None else guidance
         if weight != 1.0 and self.config.drop_condition == 0.0:
             raise WrongUse(
                 f"guidance {weight} needs a model that was trained without its condition part of the time: "
                 "train with --set drop_condition=0.1, or leave guidance at 1"
             )
-        denoiser = clip(-1.0, 1.0)(cfg(weight)(self.denoiser) if weight != 1.0 else self.denoiser)
-        tuned = self.settings.walk(steps, weight)
+        between = (0.0, 1.0) if interval is None else interval
+        if between != (0.0, 1.0) and weight == 1.0:
+            raise WrongUse(f"an interval {between} of guidance needs guidance other than 1")
+        guided = self.denoiser if weight == 1.0 else within(cfg(weight), t=between)(self.denoiser)
+        parts: dict[str, Any] = {
+            "denoiser": clip(-1.0, 1.0)(guided),
+            "steps": steps,
+            "guidance": weight,
+            "interval": between,
+            "cache": recipes.cache(cache or "none"),
+        }
+        tuned = self.settings.walk(steps, weight) if between == (0.0, 1.0) else None
         if sampler == "tuned" and tuned is None:
             known = ", ".join(f"{w.steps} steps with guidance {w.guidance:g}" for w in self.settings.tuned)
             raise WrongUse(
@@ -160,35 +210,32 @@ class Generator(System):
             )
         if tuned is not None and sampler in (None, "tuned"):
             solver = tuned.solver()
-            return Way(denoiser, solver, solver.grid, "tuned", steps, weight)
+            return Way(solver=solver, grid=solver.grid, sampler="tuned", **parts)
         name = sampler or self.config.sampler
-        return Way(denoiser, *recipes.sampler(name, self.denoiser.corruption, steps), name, steps, weight)
+        made, grid = recipes.sampler(name, self.denoiser.corruption, steps)
+        return Way(solver=made, grid=grid, sampler=name, **parts)
 
     def draw(
         self,
         n: int,
         *,
         condition: dict[str, Tensor] | None = None,
-        steps: int | None = None,
-        sampler: str | None = None,
-        guidance: float | None = None,
         seed: int = 0,
         first: int = 0,
         count: int | None = None,
         batch: int = 16,
+        **how: Any,
     ) -> Iterator[Draw]:
         """Generate `n` items, one step of one batch at a time.
 
         Args:
             condition: `mask`, `label`: one row an item, taken in turn where there are fewer than `n`.
-            steps: evaluations of the network an image.
-            sampler: a solver, or `solver@grid`, or "tuned"; see `way` for what is taken when None.
-            guidance: weight of classifier-free guidance; 1 is the plain conditional model.
             first, count: the part of the `n` items to generate, for work shared between processes; all by default.
+            **how: as `way` takes it.
         """
         if n < 1 or batch < 1:
             raise WrongUse(f"the number of images and the batch are at least 1, not n={n}, batch={batch}")
-        way = self.way(steps=steps, sampler=sampler, guidance=guidance)
+        way = self.way(**how)
         device = next(self.parameters()).device
         end = n if count is None else first + count
         for start in range(first, end, batch):
@@ -197,7 +244,7 @@ class Generator(System):
             told: dict[str, Any] = self.condition(given)
             noise = Noise(seed, items)
             z = self.denoiser.corruption.prior((self.spec.channels, *self.spec.size), noise=noise, device=device)
-            for step in walk(way.denoiser, way.solver, way.grid, z, noise=noise, **told):
+            for step in walk(way.denoiser, way.solver, way.grid, z, noise=noise, cache=way.cache, **told):
                 yield Draw(start, len(items), n, step)
 
     def generate(self, n: int, **options: Any) -> Float[Tensor, "n c *size"]:

@@ -38,18 +38,34 @@ class TunedWalk(BaseModel):
         return Tuned(self.times, self.weights)
 
 
+class Best(BaseModel):
+    """The way to draw that `inkwash pareto` chose, taken where nothing else is asked for.
+
+    Attributes:
+        steps, sampler, cache: as `Generator.way` takes them.
+        reason: why it was chosen, with the figures.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(ge=1)
+    sampler: str
+    cache: str = "none"
+    reason: str = ""
+
+
 class Settings(BaseModel):
     """What `sampling.yaml` says.
 
     Attributes:
-        steps: evaluations an image when none are asked for; None leaves it to the system.
+        best: the way to draw when none is asked for; None leaves it to the system.
         tuned: walks made for this model.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
-    steps: int | None = Field(default=None, ge=1)
+    best: Best | None = None
     tuned: tuple[TunedWalk, ...] = ()
 
     def walk(self, steps: int, guidance: float) -> TunedWalk | None:

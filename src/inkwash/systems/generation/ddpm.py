@@ -49,6 +49,7 @@ class DDPM(Generator):
     paper = "Ho, Jain & Abbeel, Denoising diffusion probabilistic models, NeurIPS 2020, arXiv 2006.11239"
     task = "generation"
     Config = DDPMConfig
+    told = ("label",)
     training_presets: ClassVar[dict[str, dict[str, Any]]] = {
         "quick": {"learning_rate": 1e-3, "ema": (0.10, 0.05)},
         "paper": {"learning_rate": 2e-4, "batch": 128, "warmup": 5000, "decay": "constant"},
@@ -57,7 +58,7 @@ class DDPM(Generator):
 
     def __init__(self, config: DDPMConfig, spec: DataSpec) -> None:
         super().__init__(config, spec)
-        self.denoiser = denoiser(config, spec, classes=len(spec.classes or ()))
+        self.denoiser = denoiser(config, self.spec, classes=len(self.spec.classes or ()))
 
     def condition(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"label": batch["label"]} if self.spec.classes and "label" in batch else {}

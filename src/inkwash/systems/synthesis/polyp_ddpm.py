@@ -54,6 +54,7 @@ class PolypDDPM(Generator):
     paper = "Dorjsembe, Pao & Xiao, Polyp-DDPM, EMBC 2024, arXiv 2402.04031"
     task = "synthesis"
     Config = PolypDDPMConfig
+    told = ("mask",)
     training_presets: ClassVar[dict[str, dict[str, Any]]] = {
         "quick": {"learning_rate": 1e-3, "ema": (0.10, 0.05)},
         "paper": {"learning_rate": 1e-4, "batch": 64, "decay": "constant", "rotate": 45.0},
@@ -62,8 +63,8 @@ class PolypDDPM(Generator):
 
     def __init__(self, config: PolypDDPMConfig, spec: DataSpec) -> None:
         super().__init__(config, spec)
-        assert spec.mask_classes is not None
-        self.denoiser = denoiser(config, spec, image=spec.mask_classes)
+        assert self.spec.mask_classes is not None
+        self.denoiser = denoiser(config, self.spec, image=self.spec.mask_classes)
 
     @classmethod
     def check(cls, spec: DataSpec) -> None:
