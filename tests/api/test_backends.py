@@ -57,7 +57,7 @@ def test_int8_is_computed_in_eight_bits(exported: Path, discs: Path) -> None:
     graph = onnx.load(exported / "export" / facts(exported)["int8"].file).graph
     assert any(node.op_type == "QuantizeLinear" for node in graph.node)
     error = (drawn(exported, discs, "int8") - drawn(exported, discs, "torch")).square().mean().sqrt().item()
-    assert 0 < error
+    assert error > 0
     assert decibels(error) > 10.0
 
 
