@@ -2,8 +2,10 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -20,8 +22,16 @@ from inkwash.training.run import Run
 pytest.importorskip("onnxruntime")
 
 
-@pytest.fixture(scope="session")
-def exported(run: Path, discs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", autouse=True)
+def unchecked() -> Iterator[None]:
+    """The run-time type checks of the tests are no part of what is traced."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="module")
+def exported(run: Path, discs: Path, unchecked: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = Path(shutil.copytree(run, tmp_path_factory.mktemp("exported") / "run"))
     inkwash.export(copy, onnx=True, int8=True, condition=str(discs), floor=10.0)
     return copy
