@@ -15,6 +15,7 @@ import inkwash
 from inkwash.api import backends
 from inkwash.api.export import FLOOR, SAME, decibels
 from inkwash.api.onnx_network import OnnxNetwork, facts
+from inkwash.api.quantise import Layer, joined
 from inkwash.api.runs import generator
 from inkwash.errors import Failed, WrongUse
 from inkwash.training.run import Run
@@ -71,12 +72,22 @@ def test_int8_is_computed_in_eight_bits(exported: Path, discs: Path) -> None:
     assert decibels(error) > 10.0
 
 
+@pytest.mark.slow
 def test_int8_below_the_floor_is_refused_and_nothing_is_written(run: Path, discs: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "run"))
-    with pytest.raises(Failed, match=r"below the floor of 200 dB: nothing was written"):
+    with pytest.raises(Failed, match=r"bear no convolution in eight bits, below the floor of 200 dB: nothing was written"):
         inkwash.export(copy, onnx=False, int8=True, condition=str(discs), floor=200.0)
     assert not (copy / "export").exists()
     assert FLOOR == 30.0
+
+
+def test_layers_are_joined_by_error_for_the_operations_they_save() -> None:
+    layers = [Layer("big", 100.0, 0.03), Layer("small", 1.0, 0.01), Layer("bad", 100.0, 0.5), Layer("free", 1.0, 0.0)]
+    assert joined(layers, 0.04) == ["free", "big", "small"]
+    assert joined(layers, 0.03) == ["free", "big"]
+    assert joined(layers, 0.011) == ["free", "small"]
+    assert joined(layers, 1.0) == ["free", "big", "small", "bad"]
+    assert joined(layers[:3], 0.001) == []
 
 
 def test_a_run_that_was_trained_on_since_is_refused(exported: Path, discs: Path, tmp_path: Path) -> None:
