@@ -75,7 +75,7 @@ def test_int8_is_computed_in_eight_bits(exported: Path, discs: Path) -> None:
 @pytest.mark.slow
 def test_int8_below_the_floor_is_refused_and_nothing_is_written(run: Path, discs: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "run"))
-    with pytest.raises(Failed, match=r"bear no convolution in eight bits, below the floor of 200 dB: nothing was written"):
+    with pytest.raises(Failed, match=r"no int8 layer, below the floor of 200 dB: nothing was written"):
         inkwash.export(copy, onnx=False, int8=True, condition=str(discs), floor=200.0)
     assert not (copy / "export").exists()
     assert FLOOR == 30.0

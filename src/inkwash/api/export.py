@@ -146,9 +146,9 @@ def exporting(
                     break
                 allowed /= 2
             if "int8" not in made:
-                got = f"reach {reached:.1f} dB to those in float32" if reached > 0 else "bear no convolution in eight bits"
+                got = f"in int8 reach {reached:.1f} dB to those in float32" if reached > 0 else "bear no int8 layer"
                 raise Failed(
-                    f"{run}: pictures in int8 {got}, below the floor of {floor:g} dB: nothing was written; "
+                    f"{run}: pictures {got}, below the floor of {floor:g} dB: nothing was written; "
                     "--onnx alone is exact"
                 )
         _keep(folder.path, Path(temporary), made)
