@@ -160,7 +160,7 @@ def measuring(
         chosen = order[torch.arange(count) % len(real)]
         told = conditions.of_images(system, real, chosen)
         way = system.way(**how)
-    check_same("data set", (train.fingerprint, real.fingerprint))
+    check_same({"data to train on": train.fingerprint, "data held out": real.fingerprint, "pictures": count})
 
     first, mine = share(count)
     drawn: list[Tensor] = []

@@ -98,7 +98,7 @@ class Whole:
 
     @contextmanager
     def shown(self, averages: Averages, std: float | None) -> Iterator[None]:
-        """The system as it will be used, inside: with the average `std`, None for the raw weights, in evaluation mode."""
+        """Inside, the system as it will be used: in evaluation mode, with the average `std`, or raw where None."""
         self.system.eval()
         with nullcontext() if std is None else averages.applied(std):
             yield
@@ -127,7 +127,7 @@ class Sharded(Whole):
     def __init__(self, system: nn.Module, *, bf16: bool, compile: bool) -> None:
         for name, parameter in system.named_parameters():
             if parameter.ndim == 0:
-                raise WrongUse(f"shard = true: {name} is a single number, and has no rows to share: train without shard")
+                raise WrongUse(f"shard = true: {name} is a single number and has no rows to share: train without it")
         group = processes()
         self._handed_in = system.cpu()
         self.system = deepcopy(system)

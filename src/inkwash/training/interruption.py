@@ -1,4 +1,4 @@
-"""Being asked to stop: by a person (SIGINT), or by what schedules the machines (SIGTERM; SIGUSR1 where Slurm is told)."""
+"""Being asked to stop: by a person (SIGINT), or by what shares out the machines (SIGTERM, and SIGUSR1 under Slurm)."""
 
 import signal
 import threading

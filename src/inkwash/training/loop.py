@@ -20,10 +20,11 @@ from inkwash.training.interruption import interruptions
 from inkwash.training.options import TrainOptions, bf16
 from inkwash.training.order import Order
 from inkwash.training.prefetch import ahead
-from inkwash.training.processes import by_first, check_same, processes, tell, total, watched
+from inkwash.training.processes import by_first, check_same, processes, total, watched
 from inkwash.training.run import Run
 from inkwash.training.schedule import Budget, Due, learning_rate
 from inkwash.training.snapshots import Snapshots
+from inkwash.training.state import collect, restore
 from inkwash.training.tensorboard import writer
 
 
@@ -89,7 +90,7 @@ class _Training:
                 f"batch = {options.batch} does not divide into {self.processes} processes"
                 f" with {options.accumulation} accumulated parts each"
             )
-        check_same("training", {**self._identity(), "options": options.model_dump()})
+        check_same({**options.model_dump(), "data": images.fingerprint})
         self.part = options.batch // (self.processes * options.accumulation)
         self.bf16 = bf16(options.precision, self.device)
         # What convolutions are fastest in on GPUs; on processors our U-Net is as fast either way.
@@ -247,20 +248,13 @@ class _Training:
     def _save(self, step: int, seconds: float) -> None:
         """A checkpoint, and the model as it is now."""
         spread, averages = self.spread, self.averages
-        moments = {
-            name: spread.whole(int(name.split("/")[0]), tensor) if tensor.ndim else tensor
-            for name, tensor in checkpoint.optimizer_tensors(self.optimizer).items()
-        }
-        parts = {"model": spread.system.state_dict(), "ema": averages.tensors(), "optimizer": moments}
-        tensors = spread.gather({f"{part}/{name}": t for part, found in parts.items() for name, t in found.items()})
+        tensors = collect(spread, averages, self.optimizer)
         model = spread.gather(spread.system.state_dict() if self.shown is None else averages.state(self.shown))
 
         def write() -> None:
-            assert tensors is not None
-            assert model is not None
             facts = {"seconds": seconds, **self._identity()}
-            checkpoint.save(self.run.checkpoints, Checkpoint(step, tensors, facts))
-            self.run.save_weights(model)
+            checkpoint.save(self.run.checkpoints, Checkpoint(step, cast(dict[str, Tensor], tensors), facts))
+            self.run.save_weights(cast(dict[str, Tensor], model))
 
         by_first(write)
 
@@ -270,9 +264,9 @@ class _Training:
 
     def _restore(self) -> tuple[int, float]:
         """The step and the seconds of the newest checkpoint, and all the state with it."""
-        state: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}}
+        newest: list[Checkpoint] = []
 
-        def newest() -> tuple[int, float]:
+        def read() -> tuple[int, float]:
             found = checkpoint.load(self.run.checkpoints)
             if found is None and self.run.weights.exists():
                 raise WrongUse(
@@ -281,26 +275,16 @@ class _Training:
             for name, value in self._identity().items():
                 if found is not None and found.facts[name] != value:
                     raise WrongUse(
-                        f"{self.run.path} was trained with {name} = {found.facts[name]!r} and can only go on with that, "
-                        f"not with {value!r}"
+                        f"{self.run.path} was trained with {name} = {found.facts[name]!r} and can only go on with "
+                        f"that, not with {value!r}"
                     )
             if found is not None:
                 checkpoint.check_state(self.spread.system, found.part("model"), self.run.checkpoints)
-                state.update({part: found.part(part) for part in state})
+                newest.append(found)
             self.run.rewind(found.step if found else 0)
             self.run.renew(self.options)
             return (found.step, float(found.facts["seconds"])) if found else (0, 0.0)
 
-        step, seconds = by_first(newest)
-        places = self.spread.system.state_dict()
-        for name, tensor in tell(state["model"]):
-            self.spread.put(places[name], tensor)
-        self.averages.restart()
-        for name, tensor in tell(state["ema"]):
-            self.averages.load({name: tensor})
-        moments = {
-            name: self.spread.share(int(name.split("/")[0]), tensor) if tensor.ndim else tensor
-            for name, tensor in tell(state["optimizer"])
-        }
-        checkpoint.load_optimizer(self.optimizer, moments)
+        step, seconds = by_first(read)
+        restore(newest[0] if newest else None, self.spread, self.averages, self.optimizer)
         return step, seconds

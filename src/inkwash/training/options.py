@@ -66,7 +66,7 @@ class TrainOptions(BaseModel):
     compile: bool = Field(False, description="torch.compile the networks: minutes once, then faster steps")
     tensorboard: bool = Field(False, description="also write the metrics for TensorBoard")
     shard: bool = Field(
-        False, description="with several processes: share weights, gradients and averages, for networks too large for one"
+        False, description="share the weights among the processes, for networks too large for one device"
     )
 
     @model_validator(mode="after")

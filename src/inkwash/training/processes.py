@@ -153,15 +153,16 @@ def together() -> Iterator[None]:
             raise own or type(error)(f"process {rank}: {error}")
 
 
-def check_same(what: str, value: T) -> None:
-    """Raises `WrongUse` in all processes where `value` is not the same in all."""
-    first, *others = from_all(value)
+def check_same(values: Mapping[str, Any]) -> None:
+    """Raises `WrongUse` in all processes where a value is not the same in all."""
+    first, *others = from_all(values)
     for rank, other in enumerate(others, start=1):
-        if other != first:
-            raise WrongUse(f"process {rank} has another {what} than process 0, {other!r} and not {first!r}: {_SAME}")
-
-
-_SAME = "every host needs the same data and every process the same command"
+        for name, value in first.items():
+            if other[name] != value:
+                raise WrongUse(
+                    f"process {rank} has {name} = {other[name]!r} and process 0 has {value!r}: every host needs the "
+                    "same data, and every process the same command"
+                )
 
 
 def share(count: int) -> tuple[int, int]:
@@ -205,7 +206,8 @@ def tell(tensors: Mapping[str, Tensor] | None) -> Iterator[tuple[str, Tensor]]:
     if group.num_processes == 1:
         yield from mine.items()
         return
-    for name, shape, dtype in by_first(lambda: [(name, t.shape, t.dtype) for name, t in mine.items()]):
+    kinds = by_first(lambda: {name: (tensor.shape, tensor.dtype) for name, tensor in mine.items()})
+    for name, (shape, dtype) in kinds.items():
         if group.is_main_process:
             tensor = mine[name].to(group.device).contiguous()
         else:
