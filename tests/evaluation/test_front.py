@@ -75,7 +75,8 @@ def test_the_front_is_what_nothing_beats():
 
 
 def test_the_chart_names_the_front_and_circles_the_choice():
-    marks = [Mark(0.1, 0.5, "ddim 5", True), Mark(0.2, 0.1, "unipc 8", True, chosen=True), Mark(0.3, 0.4, "slow", False)]
+    front_of_two = [Mark(0.1, 0.5, "ddim 5", True), Mark(0.2, 0.1, "unipc 8", True, chosen=True)]
+    marks = [*front_of_two, Mark(0.3, 0.4, "slow", False)]
     svg = chart(marks, floor=0.05)
     assert svg.startswith("<svg")
     assert "ddim 5" in svg
