@@ -116,12 +116,14 @@ def page(answer: Pareto, drawn: Sequence[Tensor], system: str, licence: str | No
         licence: of the data.
     """
     order = sorted(range(len(drawn)), key=lambda i: answer.settings[i].seconds)
+    numbers = {index: str(place) for place, index in enumerate((i for i in order if answer.settings[i].front), start=1)}
     marks = [
-        Mark(found.seconds, found.kid, found.name, found.front, index == answer.chosen)
-        for index, found in enumerate(answer.settings)
+        Mark(found.seconds, found.excess, found.error, numbers.get(i, ""), found.front, i == answer.chosen)
+        for i, found in enumerate(answer.settings)
     ]
     rows = [
         [
+            numbers.get(i, ""),
             found.name if found.run == answer.run else f"{found.run}: {found.name}",
             f"{found.seconds * 1000:.1f}",
             f"{found.kid:.4f}",
@@ -129,12 +131,14 @@ def page(answer: Pareto, drawn: Sequence[Tensor], system: str, licence: str | No
             f"{found.fid:.2f}",
             "" if found.gap is None else f"{found.gap:.4f}",
         ]
-        for found in (answer.settings[i] for i in order)
+        for i, found in ((i, answer.settings[i]) for i in order)
     ]
-    columns = ["setting", "ms an image", "KID", "more than the best", "FID", "rms to the longest walk"]
+    columns = ["", "setting", "ms an image", "KID", "more than the best", "FID", "rms to the longest walk"]
     text = (
-        f"Kernel distance to the training pictures (lower is better) against time, {answer.number} pictures of each "
-        "setting, all for the same held-out conditions and from the same noise. The setting to use is circled."
+        f"How much further than the best setting the pictures are from the training pictures, and what they cost: "
+        f"{answer.number} pictures of each, all for the same held-out conditions and from the same noise, with the "
+        "standard error of the difference. Numbers are those of the table; the setting to use is circled. Held-out "
+        f"real pictures have a distance of {answer.floor:.4f}."
     )
     strips = [Strip(answer.settings[i].name, drawn[i]) for i in order if answer.settings[i].front]
     return Report(
@@ -149,13 +153,14 @@ def page(answer: Pareto, drawn: Sequence[Tensor], system: str, licence: str | No
             "date": datetime.date.today().isoformat(),
         },
         sections=[
-            Section("Quality and time", text, chart(marks, floor=answer.floor)),
+            Section("Quality and time", text, chart(marks)),
             Section(
                 "Every setting",
                 "By time. The difference to the best setting is known better than either distance, because both drew "
                 "the same pictures.",
                 columns=columns,
                 rows=rows,
+                words=2,
                 marked=[order.index(answer.chosen)] if answer.chosen is not None else [],
             ),
         ],

@@ -77,54 +77,44 @@ def front(points: Sequence[tuple[float, float]]) -> list[bool]:
 
 @dataclass(frozen=True)
 class Mark:
-    """A point of the chart."""
+    """A point of the chart: its time, how much further it is than the best with the standard error of that, a name."""
 
     seconds: float
-    value: float
+    excess: float
+    error: float
     name: str
     on_front: bool
     chosen: bool = False
 
 
-def chart(marks: Sequence[Mark], *, floor: float | None = None, quality: str = "KID") -> str:
-    """An inline SVG: seconds an image against quality, the front drawn through, its settings named.
-
-    Args:
-        floor: what held-out real pictures get.
-    """
+def chart(marks: Sequence[Mark]) -> str:
+    """An inline SVG: seconds an image against distance beyond that of the best, the front drawn through and named."""
     style: dict[str, object] = {"svg.fonttype": "none", "svg.hashsalt": "front", "font.size": 9}
     with matplotlib.rc_context(style):  # type: ignore[arg-type]
-        figure = Figure(figsize=(8.6, 4.4), facecolor="none")
-        axes = figure.add_axes((0.08, 0.11, 0.9, 0.86), facecolor="none")
+        figure = Figure(figsize=(8.6, 4.2), facecolor="none")
+        axes = figure.add_axes((0.08, 0.12, 0.9, 0.85), facecolor="none")
         best = sorted((mark for mark in marks if mark.on_front), key=lambda mark: mark.seconds)
-        rest = [mark for mark in marks if not mark.on_front]
-        axes.scatter([m.seconds for m in rest], [m.value for m in rest], s=14, color=FAINT, linewidths=0)
-        line = ([m.seconds for m in best], [m.value for m in best])
-        axes.plot(*line, color=INK, linewidth=1.0, marker="o", markersize=4)
+        for some, colour in (([mark for mark in marks if not mark.on_front], FAINT), (best, INK)):
+            where = [m.seconds for m in some], [m.excess for m in some], [m.error for m in some]
+            axes.errorbar(*where, fmt="o", markersize=4, color=colour, elinewidth=0.7)
+        axes.plot([m.seconds for m in best], [m.excess for m in best], color=INK, linewidth=1.0)
         for mark in best:
-            at = (mark.seconds, mark.value)
-            axes.annotate(mark.name, at, (4, 6), textcoords="offset points", color=INK, fontsize=7.5)
+            at = (mark.seconds, mark.excess)
+            axes.annotate(mark.name, at, (5, 5), textcoords="offset points", color=INK)
         for mark in marks:
             if mark.chosen:
-                axes.scatter([mark.seconds], [mark.value], s=70, facecolors="none", edgecolors=ACCENT, linewidths=2)
-        if floor is not None:
-            axes.axhline(floor, color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)))
-            axes.annotate("held-out real pictures", (1.0, floor), (-2, 3), ("axes fraction", "data"), "offset points",
-                          color=INK, fontsize=7.5, ha="right")  # fmt: skip
+                axes.scatter([mark.seconds], [mark.excess], s=90, facecolors="none", edgecolors=ACCENT, linewidths=2)
         axes.set_xscale("log")
-        axes.set_yscale("symlog", linthresh=_threshold(marks, floor))
+        # Linear where differences can't be told from nothing, logarithmic above.
+        errors = sorted(mark.error for mark in marks)
+        axes.set_yscale("symlog", linthresh=max(errors[len(errors) // 2], 1e-6))
+        axes.set_ylim(bottom=-max(errors[len(errors) // 2], 1e-6))
         axes.set_xlabel("seconds an image", color=INK)
-        axes.set_ylabel(quality, color=INK)
+        axes.set_ylabel("KID beyond the best", color=INK)
         axes.tick_params(color=FAINT, labelcolor=INK, which="both", length=3)
         axes.spines[["top", "right"]].set_visible(False)
         axes.spines[["left", "bottom"]].set_color(FAINT)
-        axes.margins(x=0.08, y=0.1)
+        axes.margins(x=0.06)
         buffer = io.StringIO()
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     return inline(buffer.getvalue())
-
-
-def _threshold(marks: Sequence[Mark], floor: float | None) -> float:
-    """Where the scale of quality turns from linear to logarithmic: below most of what is shown."""
-    values = sorted(abs(value) for value in [*(m.value for m in marks), *([] if floor is None else [floor])])
-    return max(values[len(values) // 4], 1e-6)

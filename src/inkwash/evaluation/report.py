@@ -91,6 +91,7 @@ class Section:
     Attributes:
         svg: inline, as `curves` and `front` make it.
         columns, rows: of the table; what is in it is shown as it is.
+        words: how many of the first columns hold words, not numbers.
         marked: the rows to point out.
     """
 
@@ -99,6 +100,7 @@ class Section:
     svg: str = ""
     columns: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()
+    words: int = 1
     marked: Sequence[int] = ()
 
 
