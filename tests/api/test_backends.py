@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_run import TINY
 
 import inkwash
 from inkwash.api import backends
@@ -112,6 +113,14 @@ def test_a_run_that_was_not_exported_says_how_to(run: Path) -> None:
 def test_what_cannot_be_looked_into_keeps_no_parts(exported: Path, discs: Path, backend: str) -> None:
     with pytest.raises(WrongUse, match="only --backend torch shows"):
         drawn(exported, discs, backend, cache="deep:2")
+
+
+def test_a_run_without_conditions_is_exported_too(discs: Path, tmp_path: Path) -> None:
+    run = inkwash.train("ddpm", discs, out=tmp_path / "run", steps=2, size=16, batch=2, set=TINY).path
+    inkwash.export(run)
+    expected = backends.prepare(generator(run), run).generate(3, steps=3)
+    got = backends.prepare(generator(run), run, "onnx").generate(3, steps=3)
+    assert (got - expected).abs().max() < SAME
 
 
 def test_gradients_are_taken_of_the_plain_network(exported: Path, discs: Path) -> None:

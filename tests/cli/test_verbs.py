@@ -105,7 +105,7 @@ def test_evaluate_hands_over_how_to_draw(inkwash, stand_in):
         "guidance": 2.0,
         "interval": None,
         "cache": None,
-        "backend": "torch",
+        "backend": None,
         "seed": 3,
         "batch": 4,
         "network": "inception-v3",

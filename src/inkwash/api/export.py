@@ -179,6 +179,7 @@ def write_network(network: nn.Module, call: Call, names: list[str], path: Path) 
     """The network as an ONNX file: inputs `z`, `t` (one time for all items) and `names`, any number of items."""
     items = torch.export.Dim("items", min=1, max=65536)
     example = (call.z, call.t, *(call.condition[name] for name in names))
+    told = [tuple({0: items} for _ in names)] if names else []
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _silent("torch.onnx", "onnxscript"):
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -190,7 +191,7 @@ def write_network(network: nn.Module, call: Call, names: list[str], path: Path) 
             opset_version=OPSET,
             input_names=["z", "t", *names],
             output_names=["out"],
-            dynamic_shapes=({0: items}, None, tuple({0: items} for _ in names)),
+            dynamic_shapes=({0: items}, None, *told),
             verbose=False,
         )
 

@@ -23,7 +23,7 @@ def sampling(
     first: int = 0,
     seed: int = 0,
     batch: int = 16,
-    backend: str = "torch",
+    backend: str | None = None,
     **how: Any,
 ) -> Iterator[Progress]:
     """`sample`, saying where it is; the last report carries the paths.
@@ -34,7 +34,9 @@ def sampling(
         raise WrongUse(f"-n is the number of images, at least 1, and --first a number from 0, not {n} and {first}")
     with together():
         check_empty(Path(out))
-        system = backends.prepare(generator(run), run, backend)
+        system = generator(run)
+        backend = backend or backends.default(system, run, how)
+        backends.prepare(system, run, backend)
         told = conditions.of_text(Run.open(run), system, condition)
         way = system.way(**how)
     before, count = share(n)

@@ -18,6 +18,7 @@ from inkwash.cli.export import export
 from inkwash.cli.failure import explain
 from inkwash.cli.list import list_entries
 from inkwash.cli.map import field_map
+from inkwash.cli.pareto import pareto
 from inkwash.cli.rank import rank, size
 from inkwash.cli.reproduce import reproduce
 from inkwash.cli.sample import sample
@@ -57,6 +58,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "tune": tune,
     "export": export,
+    "pareto": pareto,
     "list": list_entries,
     "show": show,
     "cite": cite,
