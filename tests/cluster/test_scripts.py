@@ -69,6 +69,21 @@ def test_the_examples_of_a_script_are_commands_of_ours(path: Path) -> None:
         assert parsed(["train", *words, "--resume"])["batch"] == 256
 
 
+@pytest.mark.parametrize("name", ["several-machines.md", "several-machines.zh.md"])
+def test_the_commands_of_the_page_are_commands_of_ours(name: str) -> None:
+    page = (CLUSTER.parents[1] / "docs" / name).read_text(encoding="utf-8")
+    blocks = re.findall(r"(?ms)^```sh\n(.*?)^```", page)
+    commands = [shlex.split(block.replace("\\\n", " ")) for block in blocks]
+    ours = [words[words.index("inkwash") + 1 :] for words in commands if "inkwash" in words]
+    ours += [["train", *words[4:]] for words in commands if words[3].endswith("train.slurm")]
+    assert len(ours) == 5
+    for words in ours:
+        assert parsed(words)["batch"] == 256
+    files = [word for words in commands for word in words if word.startswith("scripts/")]
+    assert len(files) == 3
+    assert all((CLUSTER.parents[1] / file).is_file() for file in files)
+
+
 def test_the_manifest_of_a_training_is_consistent() -> None:
     found = documents(CLUSTER / "train.kubernetes.yaml")
     job, service = found["Job"]["spec"], found["Service"]

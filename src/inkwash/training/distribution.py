@@ -114,8 +114,8 @@ class Whole:
 class Sharded(Whole):
     """A share of every weight in each process: the rows of a tensor, in order, as equal in number as they can be.
 
-    What is trained is a copy. The system that was handed in stays whole, waits on the host, and is given the weights in
-    the first process when it is shown.
+    What is trained is a copy. The system that was handed in waits on the host of the first process, whole, and is given
+    the weights when it is shown; in the others it is emptied.
 
     Args:
         bf16: put blocks together in bf16, which is half the traffic, and add gradients up in float32.
@@ -129,8 +129,8 @@ class Sharded(Whole):
             if parameter.ndim == 0:
                 raise WrongUse(f"shard = true: {name} is a single number and has no rows to share: train without it")
         group = processes()
-        self._handed_in = system.cpu()
-        self.system = deepcopy(system)
+        self.system = deepcopy(system.cpu())
+        self._handed_in = system if group.is_main_process else system.to("meta")
         self.mesh = init_device_mesh(group.device.type, (group.num_processes,))
         halved = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
         policy = halved if bf16 else MixedPrecisionPolicy()
@@ -194,7 +194,9 @@ class Sharded(Whole):
     def shown(self, averages: Averages, std: float | None) -> Iterator[None]:
         self.finish(averages, std)
         yield
-        self._handed_in.train().cpu()
+        self._handed_in.train()
+        if processes().is_main_process:
+            self._handed_in.cpu()
 
     def finish(self, averages: Averages, std: float | None) -> None:
         state = self.gather(self.system.state_dict() if std is None else averages.state(std))
