@@ -175,3 +175,11 @@ def test_one_process_has_nothing_to_share(tmp_path: Path) -> None:
     *_, last = fit(system, Squares(), run, options)
     assert last.finished
     assert system.state_dict().keys() == load_file(run.weights).keys()
+
+
+@pytest.mark.slow
+def test_compiled_blocks_learn_the_same(runs: Path) -> None:
+    """Each block is compiled by itself, as their weights are put together between them."""
+    run = runs / "dit-compiled"
+    launch({"run": str(run), "shard": True, "compile": True, **SHARED["dit"]})
+    same_path(runs / "dit-alone", run, rel=1e-4)

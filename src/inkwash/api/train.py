@@ -82,6 +82,10 @@ def training(
         if report.masks == report.empty_masks:
             # Masks that are all empty say nothing: a system that needs masks has none.
             kind.check(images.spec.model_copy(update={"mask_classes": None}))
+        if processes().is_local_main_process:
+            yield from _reading(images)
+    with together():
+        # From the cache, that the first process of each host has filled.
         yield from _reading(images)
     torch.manual_seed(options.seed)
     if stopped is not None:

@@ -141,8 +141,10 @@ def from_all(value: T) -> list[T]:
 def together() -> Iterator[None]:
     """What is not right in one process stops all of them at the end of the block, each with a line.
 
-    In the block no process speaks to another: one that failed would leave the others waiting for an answer.
+    In the block no process speaks to another: one that failed would leave the others waiting for an answer. They have
+    found one another when it begins, so each has its own GPU in it.
     """
+    processes()
     own: WrongUse | Failed | None = None
     try:
         yield
