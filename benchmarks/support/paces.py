@@ -1,6 +1,8 @@
 """How fast the processes that there are train and draw: `paces.py QUICK SHARD THREADS`, JSON out of the first.
 
 Started by torchrun, or alone. The system is Polyp-DDPM as `inkwash train` makes it, the pictures are the bundled ones.
+Told are milliseconds an image by the clock, and those that processors worked for it, which other work on the machine
+makes longer by little.
 """
 
 import json
@@ -42,8 +44,19 @@ def main() -> None:
         print(json.dumps(paces))
 
 
-def training(images: ImageSet, config: PolypDDPMConfig, steps: int, shard: bool) -> float:
-    """Milliseconds an image, over `steps` steps after the first two; nothing is saved meanwhile."""
+class Watch:
+    """Started now; all processes read it together."""
+
+    def __init__(self) -> None:
+        self.clock, self.worked = time.perf_counter(), time.process_time()
+
+    def read(self, images: int) -> dict[str, float]:
+        clock, worked = time.perf_counter() - self.clock, time.process_time() - self.worked
+        return {"ms": 1000 * clock / images, "processor ms": 1000 * sum(from_all(worked)) / images}
+
+
+def training(images: ImageSet, config: PolypDDPMConfig, steps: int, shard: bool) -> dict[str, float]:
+    """Over `steps` steps after the first two; nothing is saved meanwhile."""
     system = PolypDDPM(config, images.spec)
     options = TrainOptions(
         steps=steps + 2, batch=BATCH, log_every=1, shard=shard, preview_every=None, checkpoint_every=10**6,
@@ -53,18 +66,16 @@ def training(images: ImageSet, config: PolypDDPMConfig, steps: int, shard: bool)
         run = Run.create(
             Path(folder) / "run", system=system.name, config=config, spec=images.spec, data={}, options=options
         )
-        start = 0.0
         for progress in fit(system, images, run, options):
             if progress.step == 2:
-                start = time.perf_counter()
+                watch = Watch()
             if progress.step == steps + 1:
-                seconds = time.perf_counter() - start
-        from_all(None)
-    return 1000 * seconds / (BATCH * (steps - 1))
+                pace = watch.read(BATCH * (steps - 1))
+    return pace
 
 
-def sampling(system: Any, images: ImageSet, drawn: int, evaluations: int) -> float:
-    """Milliseconds an image, from when all are ready until all have finished."""
+def sampling(system: Any, images: ImageSet, drawn: int, evaluations: int) -> dict[str, float]:
+    """From when all are ready until all have finished."""
     told = conditions.of_images(system, images, torch.arange(drawn))
     first, count = share(drawn)
     options = {"condition": told, "first": first, "steps": evaluations, "batch": BATCH}
@@ -72,11 +83,11 @@ def sampling(system: Any, images: ImageSet, drawn: int, evaluations: int) -> flo
         for _ in system.draw(drawn, count=min(count, BATCH), **{**options, "steps": 1}):  # its layers are measured once
             pass
         from_all(None)
-        start = time.perf_counter()
+        watch = Watch()
         for _ in system.draw(drawn, count=count, **options):
             pass
         from_all(None)
-    return 1000 * (time.perf_counter() - start) / drawn
+    return watch.read(drawn)
 
 
 if __name__ == "__main__":

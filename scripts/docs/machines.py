@@ -31,9 +31,8 @@ def scaling(path: Path, language: Language) -> str:
         detail, ratio = row["detail"], row["ratio"]
         faster = "1" if ratio is None else f"{ratio['median']:.2f} ({ratio['low']:.2f}–{ratio['high']:.2f})"
         efficiency = "" if detail["cores"] == 1 else f"{100 * detail['efficiency']:.0f} %"
-        rows.append(
-            (label(what, language), _way(way, language), f"{detail['images a second']:.2f}", faster, efficiency)
-        )
+        pace, worked = f"{detail['images a second']:.2f}", f"{detail['processor ms']:.0f} ms"
+        rows.append((label(what, language), _way(way, language), pace, faster, efficiency, worked))
     loads = measured["rows"][0]["detail"]["load before each round"]
     how = label(
         "scaling how",
@@ -53,7 +52,7 @@ def scaling(path: Path, language: Language) -> str:
         whole=f"{memory['peers']['shard=false']:.0f}",
         shared=f"{memory['ours']:.0f}",
     )
-    head = [label(name, language) for name in ("work", "way", "pace", "faster", "efficiency")]
+    head = [label(name, language) for name in ("work", "way", "pace", "faster", "efficiency", "worked")]
     return "\n\n".join([label("scaling lead", language), table(head, rows), how, weighed])
 
 

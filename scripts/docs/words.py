@@ -92,6 +92,7 @@ WORDS = {
     "pace": Text(en="images a second", zh="每秒图像数"),
     "faster": Text(en="times as fast", zh="加速比"),
     "efficiency": Text(en="efficiency", zh="效率"),
+    "worked": Text(en="processor time an image", zh="每张图像的处理器时间"),
     "scaling lead": Text(
         en="Polyp-DDPM in its quick setting, 64 × 64, batch 16 over all processes, float32, on two processor cores; "
         "gloo between the processes. Efficiency is what is had of two cores, beside one process with one thread. It "
