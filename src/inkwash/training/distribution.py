@@ -135,13 +135,15 @@ class Sharded(Whole):
         halved = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
         policy = halved if bf16 else MixedPrecisionPolicy()
         self.objective = Objective(self.system)
-        for unit in [*units(self.system), self.objective]:
+        parts = units(self.system)
+        # What is compiled may not have parts within it whose weights come and go.
+        for compiled in (parts or networks(self.system)) if compile else ():
+            compiled.compile()
+        for unit in [*parts, self.objective]:
             for parameter in unit.parameters():
                 if not isinstance(parameter, DTensor):
                     parameter.data = parameter.data.to(group.device).contiguous()
                     distributed.broadcast(parameter.data, 0)
-            if compile and unit is not self.objective:
-                unit.compile()
             fully_shard(unit, mesh=self.mesh, mp_policy=policy)
         # The optimizer and the averages know nothing of shares: these are plain tensors.
         self._owners = [p for p in self.system.parameters() if p.requires_grad]
