@@ -59,7 +59,8 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(run: Path, disc
 def test_resume_begins_a_run_and_goes_on_with_it(discs: Path, tmp_path: Path) -> None:
     """The same command both times, as a queue gives it; what changes the path of the training stays as it was."""
     command = {"size": 32, "batch": 4, "out": tmp_path / "run", "resume": True}
-    inkwash.train("polyp-ddpm", discs, steps=2, set={**TINY, "log_every": 2}, **command)
+    with pytest.warns(UserWarning, match="holds no run to resume: this is its beginning"):
+        inkwash.train("polyp-ddpm", discs, steps=2, set={**TINY, "log_every": 2}, **command)
     again = {**TINY, "log_every": 1, "accumulation": 2, "shard": True, "learning_rate": 1.0}
     run = inkwash.train("polyp-ddpm", discs, steps=4, set=again, **command)
     assert [row["step"] for row in run.metrics()] == [2, 3, 4]
