@@ -69,7 +69,7 @@ def measure(
     drawn: Int64[Tensor, "n d *size"],
     truth: Int64[Tensor, "n *size"],
     *,
-    annotations: Sequence[Int64[Tensor, "a *size"]] | None = None,
+    annotations: Sequence[Int64[Tensor, "_ *size"]] | None = None,
     spacing: Sequence[float] | None = None,
 ) -> Cases:
     """Measure the masks of some cases. Surface distances are left out where MONAI is missing.
