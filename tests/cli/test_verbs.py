@@ -107,8 +107,17 @@ def test_evaluate_hands_over_how_to_draw(inkwash, stand_in):
         "seed": 3,
         "batch": 4,
         "network": "inception-v3",
+        "draws": None,
+        "merge": None,
         "skip_bad": True,
     }
+
+
+def test_evaluate_hands_over_how_masks_are_found(inkwash, stand_in):
+    job = Job(Answer())
+    stand_in("evaluate", evaluating=job)
+    inkwash("evaluate", "r", "p", "--draws", "5", "--merge", "staple")
+    assert (job.options["draws"], job.options["merge"], job.options["network"]) == (5, "staple", None)
 
 
 def test_export_writes_float32_unless_only_int8_is_said(inkwash, stand_in):

@@ -85,6 +85,11 @@ class ImageSet:
             batch["label"] = self._labels[indices]
         return batch
 
+    @property
+    def annotated(self) -> bool:
+        """Whether any picture has the masks of several annotators."""
+        return any(self._reading.annotations or ())
+
     def annotations(self, index: int) -> Int64[Tensor, "a *size"]:
         """The masks of one picture that its annotators drew, `(A, H, W)`, the first being that of `batch`."""
         try:

@@ -131,7 +131,7 @@ class Segmenter(System):
         *,
         draws: int | None = None,
         seed: int = 0,
-        first: int = 0,
+        first: int | Int64[Tensor, "b"] = 0,
         **how: Any,
     ) -> Iterator[Belief]:
         """Find masks, one evaluation of the network for all images and draws at a time.
@@ -139,14 +139,15 @@ class Segmenter(System):
         Args:
             image: in [-1, 1], of any size.
             draws: masks for each image, in one batch with one another; 1 for systems whose draws don't differ.
-            first: the number of the first image, which its noise is keyed by.
+            first: the number of the first image, which its noise is keyed by, or the numbers of all.
             **how: as the system takes it: `steps` and `sampler` for those that walk.
         """
         count = self._draws(draws)
         if image.shape[1] != self.spec.channels or image.ndim != len(self.spec.size) + 2:
             shape = ", ".join(["B", str(self.spec.channels), *"DHW"[3 - len(self.spec.size) :]])
             raise WrongUse(f"an image of shape {tuple(image.shape)}: {self.name} was trained on ({shape})")
-        items = torch.arange(first, first + len(image))[:, None] + torch.arange(count) * _DRAWS
+        numbers = torch.arange(first, first + len(image)) if isinstance(first, int) else first
+        items = numbers[:, None] + torch.arange(count) * _DRAWS
         device = next(self.parameters()).device
         rows = image.to(device).repeat_interleave(count, dim=0)
         for index, total, probability in self.believe(rows, noise=Noise(seed, items.flatten()), **how):
@@ -164,7 +165,8 @@ class Segmenter(System):
         how = self.config.merge if merge is None else merge
         if how not in MERGES:
             raise unknown("merge", how, MERGES)
-        *_, last = self.segmenting(image, **options)
+        with torch.no_grad():
+            *_, last = self.segmenting(image, **options)
         drawn = last.probability.cpu()
         probability = staple(drawn) if how == "staple" and drawn.shape[1] > 1 else drawn.mean(dim=1)
         return Segmentation(probability, drawn, last.total * drawn.shape[1])

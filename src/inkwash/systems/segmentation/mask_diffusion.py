@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from inkwash.corruption.noise import Noise
+from inkwash.data.spec import DataSpec
 from inkwash.denoise.gaussian import GaussianDenoiser
 from inkwash.sampling.guidance.threshold import clip
 from inkwash.sampling.loop import walk
@@ -65,6 +66,11 @@ class MaskDiffusion(Segmenter):
 
     config: MaskDiffusionConfig
     denoiser: GaussianDenoiser
+
+    @classmethod
+    def diffused(cls, batch: dict[str, Tensor], spec: DataSpec) -> Float[Tensor, "b ..."]:
+        assert spec.mask_classes is not None
+        return masks.encode(batch["mask"], spec.mask_classes)
 
     def condition(self, image: Float[Tensor, "n c ..."]) -> dict[str, Any]:
         """What the denoiser is told of the image."""
