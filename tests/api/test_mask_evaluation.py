@@ -9,6 +9,8 @@ from PIL import Image
 from tiny_run import TINY
 
 import inkwash
+from inkwash import systems
+from inkwash.api.given import AUGMENTS
 from inkwash.api.segmenting import segmenting
 from inkwash.api.train import _moments
 from inkwash.data import open_collection
@@ -20,7 +22,7 @@ from inkwash.reading.source import Located
 from inkwash.systems import masks
 from inkwash.systems.segmentation.ensemdiff import EnsemDiff
 from inkwash.systems.segmentation.unet import UNetSegmenter
-from inkwash.training import Run
+from inkwash.training import Run, TrainOptions
 
 SYSTEMS = ("unet", "ensemdiff")
 
@@ -172,3 +174,9 @@ def test_extremes_are_different_cases_in_order(count: int):
         assert chosen[0] == ("best", count - 1)
     if count > 1:
         assert chosen[-1] == ("worst", 0)
+
+
+@pytest.mark.parametrize("name", systems.names())
+def test_no_option_of_a_system_is_one_of_the_training_or_the_augmentation_too(name: str):
+    config = systems.get(name).Config.model_fields
+    assert not set(config) & {*TrainOptions.model_fields, *AUGMENTS}

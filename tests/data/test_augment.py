@@ -118,7 +118,8 @@ def test_half_of_the_pictures_are_mirrored():
 
 
 @pytest.mark.parametrize("options", [
-    {"rotate": -1.0}, {"rotate": 200.0}, {"scale": (0.0, 1.0)}, {"scale": (2.0, 1.0)}, {"translate": 1.0}, {"translate": -0.1},
+    {"rotate": -1.0}, {"rotate": 200.0}, {"scale": (0.0, 1.0)}, {"scale": (2.0, 1.0)}, {"translate": 1.0},
+    {"translate": -0.1},
 ])
 def test_wrong_options(options):
     with pytest.raises(WrongUse, match=next(iter(options))):

@@ -45,6 +45,11 @@ class Collection:
             self._report = make_report(self.source, self._looked())
         return self._report
 
+    @property
+    def splits(self) -> list[str]:
+        """The split of every picture that can be used, in the order of `samples`."""
+        return list(self._looked().splits)
+
     def samples(self, split: str = "all") -> list[Sample]:
         """The pictures of a split that can be used, as far as leaks are concerned; none where it is empty."""
         seen = self._looked()
