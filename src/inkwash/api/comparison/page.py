@@ -46,7 +46,9 @@ def page(
         )
     ]
     for found in tables:
-        sections += _sections(found, baseline)
+        sections += _sections(found, baseline, notes)
+    meanings = [[metric, KINDS[metric].about] for metric in main.metrics]
+    sections.append(Section("What the figures mean", columns=["metric", "meaning"], rows=meanings, words=2))
     names = ", ".join(row.system for row in main.rows)
     return Report(
         title=f"{len(main.rows)} segmenters on {main.data}",
@@ -61,35 +63,39 @@ def page(
         },
         sections=sections,
         galleries=[gallery],
-        notes=notes,
         caution=CAUTION,
         attribution=[f"Images: {licence}"] if licence else [],
     )  # fmt: skip
 
 
-def _sections(found: Table, baseline: str) -> list[Section]:
+def _sections(found: Table, baseline: str, notes: Sequence[str]) -> list[Section]:
     arrows = {"higher": "↑", "lower": "↓"}
-    metrics = found.metrics
-    head = [f"{m} {arrows[KINDS[m].better]}" for m in metrics]
-    floor = [["mean training mask", *(table.short(found.floor[m]) if m in found.floor else "" for m in metrics)]]
-    figures = [[row.system, *(table.worded(row.figures.get(m)) for m in metrics)] for row in found.rows]
+    metrics, names = found.metrics, [row.system for row in found.rows]
     others = [row for row in found.rows if row.system != baseline]
     where = f"{found.data}: {found.cases} cases, {found.what}"
+    figures = [
+        [
+            f"{m} {arrows[KINDS[m].better]}",
+            *(table.worded(row.figures.get(m)) for row in found.rows),
+            table.short(found.floor[m]) if m in found.floor else "",
+        ]
+        for m in metrics
+    ]
     made = [
         Section(
             "The figures",
-            f"{where}. Mean over cases, and its 95 % bootstrap interval; a star where it differs from {baseline}. "
-            + " ".join(f"{m}: {KINDS[m].about}" for m in metrics),
-            columns=["system", *head],
-            rows=[*figures, *(floor if found.floor else [])],
+            f"{where}. The mean over cases and its 95 % bootstrap interval; a star where it differs from {baseline}; "
+            f"last what the mean of the training masks gets. {' '.join(f'{n[0].upper()}{n[1:]}.' for n in notes)}",
+            columns=["", *names, "mean mask"],
+            rows=figures,
         ),
         Section(
             f"Against {baseline}",
             f"{found.data}: how much more, in the mean over the same cases with its 95 % interval; p by Wilcoxon's "
             "signed-rank test over cases (of the ECE, which is one figure of all cases, by exchanging cases between "
             "the two), held to one level over all systems by Holm's method.",
-            columns=["system", *head],
-            rows=[[row.system, *(table.gap(row.figures.get(m)) for m in metrics)] for row in others],
+            columns=["", *(row.system for row in others)],
+            rows=[[m, *(table.gap(row.figures.get(m)) for row in others)] for m in metrics],
         ),
     ]
     classes = [
@@ -111,8 +117,8 @@ def _sections(found: Table, baseline: str) -> list[Section]:
         Section(
             "What they cost",
             "The mean over the runs; memory is the most that any run took, beyond what the program holds at any rate.",
-            columns=["system", *table.COSTS],
-            rows=[[row.system, *table.costs(row)] for row in found.rows],
+            columns=["", *names],
+            rows=[[name, *(table.costs(row)[k] for row in found.rows)] for k, name in enumerate(table.COSTS)],
         )
     )
     return made
