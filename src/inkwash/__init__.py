@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from inkwash.api.catalogue import catalogue
     from inkwash.api.cite import cite
+    from inkwash.api.compare import compare
     from inkwash.api.demo import demo
     from inkwash.api.describe import describe
     from inkwash.api.doctor import doctor
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 _FUNCTIONS = {
     "catalogue": "catalogue",
     "cite": "cite",
+    "compare": "compare",
     "demo": "demo",
     "describe": "describe",
     "doctor": "doctor",
@@ -77,6 +79,7 @@ _FLOORS = (
 __all__ = [
     "catalogue",
     "cite",
+    "compare",
     "corruption",
     "data",
     "demo",

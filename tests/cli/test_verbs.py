@@ -109,8 +109,17 @@ def test_evaluate_hands_over_how_to_draw(inkwash, stand_in):
         "seed": 3,
         "batch": 4,
         "network": "inception-v3",
+        "draws": None,
+        "merge": None,
         "skip_bad": True,
     }
+
+
+def test_evaluate_hands_over_how_masks_are_found(inkwash, stand_in):
+    job = Job(Answer())
+    stand_in("evaluate", evaluating=job)
+    inkwash("evaluate", "r", "p", "--draws", "5", "--merge", "staple")
+    assert (job.options["draws"], job.options["merge"], job.options["network"]) == (5, "staple", None)
 
 
 def test_export_writes_float32_unless_only_int8_is_said(inkwash, stand_in):
@@ -141,3 +150,28 @@ def test_demo_prints_the_report_last(inkwash, stand_in):
 
 def test_no_verb_has_a_negated_flag(inkwash):
     assert inkwash("data", "p", "--no-json").code == 2
+
+
+def test_compare(inkwash, stand_in):
+    job = Job(Answer())
+    stand_in("compare", comparing=job)
+    line = "compare d --systems a,b,c --out o --minutes 2 --folds 3 --seeds 2 --cross e --baseline b --size 48 "
+    line += "--batch 8 --draws 5 --set base=8 a.x=1 --set y=2 --skip-bad --json"
+    said = inkwash(*line.split())
+    assert json.loads(said.out) == {"dice": 0.5}
+    assert job.args == (Path("d"), ["a", "b", "c"])
+    assert job.options == {
+        "out": Path("o"),
+        "minutes": 2.0,
+        "steps": None,
+        "folds": 3,
+        "seeds": 2,
+        "cross": Path("e"),
+        "baseline": "b",
+        "size": 48,
+        "batch": 8,
+        "draws": 5,
+        "set": ("base=8", "a.x=1", "y=2"),
+        "skip_bad": True,
+    }
+    assert inkwash("compare", "d", "--systems", "a,b", "--out", "o").out == "dice 0.5\n"

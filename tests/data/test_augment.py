@@ -82,7 +82,7 @@ def test_zoom_is_uniform_in_its_logarithm():
 
 def test_a_shift_moves_by_pixels_and_mirrors_the_edge():
     given = batch()
-    moved = Augment(flip=False, shift=0.25)(given, Drawn(3, x=1.0))  # read 4 pixels to the right
+    moved = Augment(flip=False, translate=0.25)(given, Drawn(3, x=1.0))  # read 4 pixels to the right
     expected = torch.cat([given["mask"][:, :, 4:], given["mask"][:, :, 12:].flip(2)], dim=2)
     assert torch.equal(moved["mask"], expected)
 
@@ -91,7 +91,7 @@ def test_image_and_mask_stay_aligned():
     given = batch(32, 32, 8)
     smooth = torch.nn.functional.interpolate(given["image"][:, :1, :4, :4], size=32, mode="bicubic")
     given = {"image": smooth, "mask": (smooth[:, 0] > 0).long()}
-    augment = Augment(flip=True, vertical=True, rotate=45, scale=(0.8, 1.25), shift=0.1)
+    augment = Augment(flip=True, vertical=True, rotate=45, scale=(0.8, 1.25), translate=0.1)
     moved = augment(given, Noise(3, range(8)))
     # Nearest reads up to 0.7 pixels beside bilinear, and the picture changes by up to 0.5 from one to the next.
     clear = moved["image"][:, 0].abs() > 0.35
@@ -118,7 +118,8 @@ def test_half_of_the_pictures_are_mirrored():
 
 
 @pytest.mark.parametrize("options", [
-    {"rotate": -1.0}, {"rotate": 200.0}, {"scale": (0.0, 1.0)}, {"scale": (2.0, 1.0)}, {"shift": 1.0}, {"shift": -0.1},
+    {"rotate": -1.0}, {"rotate": 200.0}, {"scale": (0.0, 1.0)}, {"scale": (2.0, 1.0)}, {"translate": 1.0},
+    {"translate": -0.1},
 ])
 def test_wrong_options(options):
     with pytest.raises(WrongUse, match=next(iter(options))):

@@ -26,9 +26,11 @@ def test_everything_is_counted(draw, blob, tmp_path):
         "sizes": {"min": (30, 20), "median": (32, 20), "max": (35, 20)},
         "modes": {"RGB": 6}, "channels": 3, "bits": 8, "classes": {"a": 3, "b": 3}, "masks": 6, "empty_masks": 1,
         "splits": {"train": 6}, "split_rule": "all in train: 6 different pictures are too few to split", "groups": 0,
-        "duplicates": [], "problems": [{"name": "images/a/9.png", "reason": "has no mask"}],
+        "duplicates": [], "near_duplicates": [], "annotators": 1,
+        "problems": [{"name": "images/a/9.png", "reason": "has no mask"}],
         "trains": [
             "ddpm: unconditional", "ddpm: class-conditional (2 classes)", "polyp-ddpm: mask-to-image (2 mask classes)",
+            "unet, ensemdiff and other segmenters: image-to-mask (2 mask classes)",
         ],
     }  # fmt: skip
     share = 5 * 12 * 10 / sum((30 + k) * 20 for k in range(6))
@@ -54,6 +56,7 @@ def test_the_text_says_the_same(draw, blob, tmp_path):
         "  splits        train 3 (all in train: 3 different pictures are too few to split)",
         "  trains        ddpm: unconditional",
         "                polyp-ddpm: mask-to-image (2 mask classes)",
+        "                unet, ensemdiff and other segmenters: image-to-mask (2 mask classes)",
         "  look at       3 pictures are few: a model will remember them rather than learn from them",
         "  bad files     images/x.png is text, not a picture",
     ]

@@ -120,7 +120,7 @@ def test_the_fold_has_its_adjoint(record_law) -> None:
 
 def check_resampling_has_its_adjoint(record, **peers: Peer) -> None:
     """<A x, y> = <x, A' y> with A' what autograd sends back, for the augmentation and for the resizing of features."""
-    augment = Augment(rotate=30.0, scale=(0.7, 1.4), shift=0.2)
+    augment = Augment(rotate=30.0, scale=(0.7, 1.4), translate=0.2)
     maps = {
         "augment": lambda x: augment({"image": x}, Noise(1, range(len(x))))["image"],
         "resize": lambda x: features.resize(x, 5),

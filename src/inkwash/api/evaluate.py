@@ -11,11 +11,12 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from inkwash.api import backends, conditions, written
+from inkwash.api import backends, conditions, figures, written
 from inkwash.api.describe import find, looking
+from inkwash.api.mask_evaluation import MaskEvaluation, evaluating_masks
 from inkwash.api.page import page
 from inkwash.api.progress import Progress
-from inkwash.api.runs import generator
+from inkwash.api.runs import load
 from inkwash.atomic import write_text
 from inkwash.corruption.noise import Noise
 from inkwash.data import Collection, ImageSet
@@ -27,9 +28,13 @@ from inkwash.evaluation.fidelity import fidelity
 from inkwash.evaluation.memorisation import Memorisation, memorisation, thumbnails
 from inkwash.evaluation.report import Film, Metric
 from inkwash.systems.base import Generator
+from inkwash.systems.segmenter import Segmenter
 from inkwash.training.processes import by_first, check_same, join, share, together
 from inkwash.training.run import Run
 
+# What only runs that make pictures, and only those that find masks, can be told.
+_PICTURES = ("network", "guidance", "interval", "cache", "backend", "segmenter_steps")
+_MASKS = ("draws", "merge")
 CHUNK = 64
 FEWEST = 6
 FILMED = 6
@@ -72,13 +77,7 @@ class Evaluation(BaseModel):
             f"{self.run} ({self.system}) against {self.count} held-out pictures (split {self.split}) of {self.data}",
             f"{self.how}, seed {self.seed}; features: {self.network}",
             "",
-            f"{'':<20} {'measured':>10} {'95 % interval':>18} {'floor':>9} {'ceiling':>9}",
-        ]
-        for m in self.metrics:
-            interval = "" if m.low is None or m.high is None else f"{m.low:.3f} to {m.high:.3f}"
-            figures = f"{m.value:>10.4g} {interval:>18} {_known(m.floor):>9} {_known(m.ceiling):>9}"
-            lines.append(f"{m.name:<20} {figures}  {m.better} is better")
-        lines += [
+            *figures.lines(self.metrics),
             "",
             f"{self.copies} of {self.count} drawn pictures are near-copies of training pictures",
             f"{self.seconds_per_image:.2f} s an image on {self.device}",
@@ -123,7 +122,7 @@ def measuring(
     *,
     n: int | None = None,
     seed: int = 0,
-    network: str = "compact",
+    network: str | None = None,
     segmenter_steps: int = 800,
     folder: Path | None = None,
     batch: int = 16,
@@ -136,11 +135,12 @@ def measuring(
     Args:
         name: what the run is called in the evaluation.
         n: pictures to draw; as many as are held out (at most 500) by default.
+        network: the feature network; the bundled one by default.
         folder: where the segmenter for mask faithfulness is kept; a cache by default.
         **how: how to draw, as `Generator.way` takes it.
     """
     with together():
-        embed = features.get(network)
+        embed = features.get(network or "compact")
         split, real = held_out(collection, system)
         train = collection.images("train", system.spec.size, channels=system.spec.channels)
         known = system.known(real.spec)
@@ -231,12 +231,22 @@ def measuring(
 def evaluating(
     run: str | Path, path: str | Path, *, skip_bad: bool = False, backend: str | None = None, **options: Any
 ) -> Iterator[Progress]:
-    """`evaluate`, saying where it is; the last report carries the `Evaluation`."""
+    """`evaluate`, saying where it is; the last report carries the `Evaluation` or `MaskEvaluation`."""
     with together():
-        system = generator(run)
-        backends.prepare(system, run, backend or backends.default(system, run, options))
+        system = load(run)
+        if isinstance(system, Segmenter):
+            options = _given({**options, "backend": backend}, _PICTURES, f"{run} finds masks")
+        elif isinstance(system, Generator):
+            options = _given(options, _MASKS, f"{run} makes pictures")
+            backends.prepare(system, run, backend or backends.default(system, run, options))
+        else:
+            what = f"{run} is a run of {system.name}, which does {system.task}"
+            raise WrongUse(f"{what}: pictures and masks can be measured")
         collection = find(path, skip_bad=skip_bad)
         yield from looking(collection)
+    if isinstance(system, Segmenter):
+        yield from evaluating_masks(system, run, collection, f"inkwash evaluate {run} {path}", **options)
+        return
     last = None
     for last in measuring(system, str(run), collection, **options):
         yield last
@@ -254,27 +264,32 @@ def evaluating(
     yield Progress("comparing", last.done, last.total, result=by_first(write))
 
 
-def evaluate(run: str | Path, path: str | Path, **options: Any) -> Evaluation:
+def evaluate(run: str | Path, path: str | Path, **options: Any) -> Evaluation | MaskEvaluation:
     """Measure a run against the held-out pictures of a data set; also written to `evaluation.json` in the run folder.
 
     Args:
         run: a run folder.
         path: the data: its split `test`, or `val`, is what is measured against, `train` what copies are looked for in.
         **options: `n`, pictures to draw; `seed`, `batch`, `backend` and how to draw, as in `sample`; `network`, the
-            feature network ("compact" or "inception-v3"); `skip_bad`.
+            feature network ("compact" or "inception-v3"); `skip_bad`. Of a run that finds masks: `n`, images to
+            segment; `seed`, `batch`, `steps`, `sampler`, `draws` and how they `merge`; `skip_bad`.
 
     Raises:
         WrongUse: the data doesn't fit the run, or nothing is held out.
     """
     *_, last = evaluating(run, path, **options)
-    evaluation: Evaluation = last.result
+    evaluation: Evaluation | MaskEvaluation = last.result
     return evaluation
+
+
+def _given(options: dict[str, Any], foreign: tuple[str, ...], why: str) -> dict[str, Any]:
+    """The options but for those of the other kind of runs, none of which may have been asked for."""
+    for name in foreign:
+        if options.get(name) is not None:
+            raise WrongUse(f"--{name} says nothing here: {why}")
+    return {name: value for name, value in options.items() if name not in foreign}
 
 
 def _shape(spec: Any) -> str:
     classes = len(spec.classes or ())
     return f"{spec.channels} channels, {spec.mask_classes or 'no'} mask classes, {classes or 'no'} classes"
-
-
-def _known(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"

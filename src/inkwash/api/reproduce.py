@@ -10,6 +10,7 @@ import yaml
 
 from inkwash import systems
 from inkwash.api.evaluate import Evaluation, evaluating
+from inkwash.api.mask_evaluation import MaskEvaluation
 from inkwash.api.progress import Progress
 from inkwash.api.show import show
 from inkwash.api.shown import Page
@@ -97,7 +98,7 @@ def reproduce(system: str, **options: Any) -> Page:
     return page
 
 
-def _measurements(run: Run, evaluation: Evaluation, data: str) -> list[Measurement]:
+def _measurements(run: Run, evaluation: Evaluation | MaskEvaluation, data: str) -> list[Measurement]:
     told = run.manifest
     return [
         Measurement(

@@ -3,6 +3,9 @@
 from inkwash import systems
 from inkwash.reading import Runs
 
+# What segmenters are compared with.
+BASELINE = "unet"
+
 
 def commands(run: Runs) -> list[str]:
     """The commands that run it; for a part of the library, the import.
@@ -25,6 +28,14 @@ def commands(run: Runs) -> list[str]:
 
 def of_system(name: str) -> list[str]:
     """How to train a system, draw from it, measure it, and set it beside its paper."""
+    if systems.get(name).task == "segmentation":
+        other = "ensemdiff" if name == BASELINE else name
+        return [
+            f"inkwash train {name} DATA --out runs/{name} --minutes 10",
+            f"inkwash evaluate runs/{name} DATA",
+            f"inkwash compare DATA --systems {BASELINE},{other} --minutes 10 --out runs/compared",
+            f"inkwash reproduce {name} --minutes 10",
+        ]
     condition = "--condition DATA " if systems.get(name).task == "synthesis" else ""
     return [
         f"inkwash train {name} DATA --out runs/{name} --minutes 10",

@@ -3,32 +3,32 @@
 import shlex
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from inkwash import systems
 from inkwash.api import conditions, written
 from inkwash.api.describe import find, licence, looking
 from inkwash.api.folder import check_empty
+from inkwash.api.given import AUGMENTS, augmentation, of, pairs
+from inkwash.api.mask_preview import mask_preview
 from inkwash.api.plain import plain
 from inkwash.api.progress import Progress
 from inkwash.api.runs import build
-from inkwash.data import ImageSet
-from inkwash.data.augment import Augment
+from inkwash.data import Collection, ImageSet
 from inkwash.errors import WrongUse, unknown
 from inkwash.evaluation import pictures
-from inkwash.systems.base import Generator
+from inkwash.systems.base import Generator, System
+from inkwash.systems.segmenter import Segmenter
 from inkwash.training import Run, TrainOptions, fit
 from inkwash.training.options import CHANGEABLE, parse
 from inkwash.training.processes import by_first, processes, together
 
 PREVIEWS = 8
-AUGMENTS = frozenset(part.name for part in fields(Augment))
 
 
 def training(
@@ -46,18 +46,25 @@ def training(
     resume: bool = False,
     overwrite: bool = False,
     skip_bad: bool = False,
+    collection: Collection | None = None,
+    command: str | None = None,
 ) -> Iterator[Progress]:
-    """`train`, saying where it is; the last report carries the `Run`."""
+    """`train`, saying where it is; the last report carries the `Run`.
+
+    Args:
+        collection: the data at `path`, opened before, in splits of its own.
+        command: what makes this run again, where that is not `inkwash train`.
+    """
     kind = systems.get(system)
-    given = {**_file(config), **_pairs(set)}
+    given = {**_file(config), **pairs(set)}
     known = {*kind.Config.model_fields, *TrainOptions.model_fields, *AUGMENTS}
     for key in given:
         if key not in known:
             raise unknown("option", key, known)
     flags = {"steps": steps, "minutes": minutes, "batch": batch, "seed": seed}
     suited = kind.training_presets.get(str(given.get("preset", "quick")), {})
-    wanted = {**suited, **{k: v for k, v in flags.items() if v is not None}, **_of(TrainOptions, given)}
-    augment = _augment({k: v for k, v in {**suited, **given}.items() if k in AUGMENTS})
+    wanted = {**suited, **{k: v for k, v in flags.items() if v is not None}, **of(TrainOptions, given)}
+    augment = augmentation({k: v for k, v in {**suited, **given}.items() if k in AUGMENTS})
 
     # With several processes all train, and the first one draws, reads the run and writes it.
     first = processes().is_main_process
@@ -66,16 +73,16 @@ def training(
         longer = {**{k: given[k] for k in CHANGEABLE & given.keys()}, "steps": steps, "minutes": minutes}
         wanted = {**stopped.options.model_dump(), **{k: v for k, v in longer.items() if v is not None}}
         size = stopped.spec.size[0]
-        augment = _augment(stopped.manifest.data["augment"])
+        augment = augmentation(stopped.manifest.data["augment"])
     options = parse(TrainOptions, {k: v for k, v in wanted.items() if k in TrainOptions.model_fields})
     if stopped is None:
         # Reading the data may take minutes: what is wrong without them is said before.
-        parse(kind.Config, _of(kind.Config, given))
+        parse(kind.Config, of(kind.Config, given))
         if not overwrite:
             by_first(lambda: check_empty(Path(out)))
 
     with together():
-        collection = find(path, skip_bad=skip_bad)
+        collection = find(path, skip_bad=skip_bad) if collection is None else collection
         yield from looking(collection)
         images = collection.images("train", size, channels=stopped.spec.channels if stopped else None)
         report = collection.report()
@@ -91,8 +98,8 @@ def training(
     if stopped is not None:
         run, model = stopped, build(stopped)
     else:
-        moments = {k: v for k, v in _moments(images).items() if k in kind.Config.model_fields}
-        made = parse(kind.Config, {**moments, **_of(kind.Config, given)})
+        moments = {k: v for k, v in _moments(kind, images).items() if k in kind.Config.model_fields}
+        made = parse(kind.Config, {**moments, **of(kind.Config, given)})
         model = kind(made, images.spec)
         data = {
             "path": str(path),
@@ -101,7 +108,7 @@ def training(
             "pictures": len(images),
             "masks": images.table.model_dump(mode="json") if images.table else None,
             "augment": asdict(augment),
-            "command": _command(system, path, out, size, options, given),
+            "command": command or _command(system, path, out, size, options, given),
         }
         run = Run.create(
             out, system=system, config=made, spec=images.spec, data=data, options=options, overwrite=overwrite
@@ -111,6 +118,8 @@ def training(
     for last in fit(model, images, run, options, resume=stopped is not None, augment=augment):
         if first and last.preview_due and isinstance(model, Generator):
             _preview(model, images, run.samples / f"step-{last.step:07d}.png")
+        elif first and last.preview_due and isinstance(model, Segmenter):
+            mask_preview(model, images, run.samples / f"step-{last.step:07d}.png")
         yield Progress(
             "training",
             last.step,
@@ -178,32 +187,6 @@ def _file(path: str | Path | None) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
-def _pairs(pairs: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
-    if isinstance(pairs, Mapping):
-        return dict(pairs)
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise WrongUse(f"--set takes key=value, not {pair!r}")
-        found[key.strip()] = yaml.safe_load(value) if "," not in value or "[" in value else value
-    return found
-
-
-def _of(part: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key in part.model_fields}
-
-
-def _augment(values: Mapping[str, Any]) -> Augment:
-    listed = {k: v.split(",") if isinstance(v, str) and "," in v else v for k, v in values.items()}
-    try:
-        return TypeAdapter(Augment).validate_python(listed)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"] if part in AUGMENTS)
-        raise WrongUse(f"{name + ': ' if name else ''}{first['msg'].removeprefix('Value error, ')}") from None
-
-
 def _command(
     system: str, path: str | Path, out: str | Path, size: int, options: TrainOptions, given: Mapping[str, Any]
 ) -> str:
@@ -215,10 +198,10 @@ def _command(
     return shlex.join(words)
 
 
-def _moments(images: ImageSet, most: int = 512) -> dict[str, float]:
-    """Mean and standard deviation of the pixels, from at most this many pictures."""
+def _moments(kind: type[System], images: ImageSet, most: int = 512) -> dict[str, float]:
+    """Mean and standard deviation of what the system diffuses, from at most this many pictures."""
     some = torch.linspace(0, len(images) - 1, min(most, len(images))).round().long()
-    pixels = images.batch(some)["image"].double()
+    pixels = kind.diffused(images.batch(some), images.spec).double()
     return {"data_mean": round(pixels.mean().item(), 6), "data_std": round(max(pixels.std().item(), 1e-3), 6)}
 
 

@@ -5,7 +5,8 @@ import importlib
 from inkwash import systems
 from inkwash.api.plain import plain
 from inkwash.errors import WrongUse, unknown
-from inkwash.evaluation.table import METRICS
+from inkwash.evaluation import table
+from inkwash.evaluation.segmentation import table as masks
 from inkwash.reading import Runs
 from inkwash.systems import recipes
 from inkwash.training.options import TrainOptions, parse
@@ -20,8 +21,8 @@ def verify(run: Runs) -> None:
         systems.get(run.name)
     elif run.kind == "sampler" and run.name not in recipes.SOLVERS:
         raise unknown("sampler", run.name, recipes.SOLVERS)
-    elif run.kind == "metric" and run.name not in METRICS:
-        raise unknown("metric", run.name, METRICS)
+    elif run.kind == "metric" and run.name not in (*table.METRICS, *masks.METRICS):
+        raise unknown("metric", run.name, (*table.METRICS, *masks.METRICS))
     elif run.kind == "set":
         _verify_option(run.name)
     elif run.kind == "code":

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from cyclopts import App, Parameter
 
 from inkwash.cli.cite import cite
+from inkwash.cli.compare import compare
 from inkwash.cli.data import data
 from inkwash.cli.demo import demo
 from inkwash.cli.doctor import doctor
@@ -56,6 +57,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "train": train,
     "sample": sample,
     "evaluate": evaluate,
+    "compare": compare,
     "tune": tune,
     "export": export,
     "pareto": pareto,

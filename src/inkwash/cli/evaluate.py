@@ -1,7 +1,7 @@
 """`inkwash evaluate`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -19,23 +19,28 @@ def evaluate(
     number: Annotated[Whole | None, Parameter(name=["--number", "-n"])] = None,
     seed: Whole = 0,
     batch: Whole = 16,
-    network: str = "compact",
+    network: str | None = None,
+    draws: Whole | None = None,
+    merge: Literal["mean", "staple"] | None = None,
     skip_bad: bool = False,
     drawing: Drawing = Drawing(),
     json: bool = False,
 ) -> None:
-    """Measure a trained run against held-out real images.
+    """Measure a trained run against held-out real images, or the masks that it finds in them.
 
     $ inkwash evaluate runs/polyp polyps/
     $ inkwash evaluate runs/polyp polyps/ -n 100 --steps 10 --sampler ddim --json
+    $ inkwash evaluate runs/ensemdiff polyps/ --draws 5 --merge staple
 
     Args:
         run: a run folder that inkwash train wrote.
         path: the data it was trained on: its test split is what is measured against.
-        number: images to draw; as many as are held out, at most 500, by default.
-        seed: of the drawn images.
+        number: images to draw or segment; as many as are held out (drawn ones at most 500) by default.
+        seed: of what is drawn.
         batch: images at a time; changes speed and memory, never the figures.
-        network: whose features are compared: compact is bundled, inception-v3 asks for your weights.
+        network: whose features are compared: compact, which is bundled, or inception-v3, which asks for your weights.
+        draws: masks drawn for an image, by a run that finds masks.
+        merge: how they become one: by the mean of their probabilities, or by staple.
         skip_bad: leave out files that cannot be used instead of stopping.
         json: print one JSON document.
     """
@@ -48,6 +53,8 @@ def evaluate(
         seed=seed,
         batch=batch,
         network=network,
+        draws=draws,
+        merge=merge,
         skip_bad=skip_bad,
         **drawing.options(),
     )

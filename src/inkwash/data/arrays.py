@@ -1,4 +1,7 @@
-"""Collections in one `.npz`: the MedMNIST layout, and plain `images`, `masks`, `labels`, `split`."""
+"""Collections in one `.npz`: the MedMNIST layout, and plain `images`, `masks`, `labels`, `split`.
+
+Several annotators' masks are arrays of their own: `masks_1`, `masks_2`, ...
+"""
 
 import io
 import zipfile
@@ -67,7 +70,8 @@ class Arrays(Source):
             cell = {role: column[i] for role, column in columns_of.items()}
             mask = f"{chosen['mask']}[{i}]" if "mask" in chosen else None
             split = SPLITS.get(cell.get("split", "").lower())
-            found.items.append(Item(f"{chosen['image']}[{i}]", mask, cell.get("label"), split, cell.get("group")))
+            more = tuple(f"{array}[{i}]" for role, array in chosen.items() if role.startswith("mask "))
+            found.items.append(Item(f"{chosen['image']}[{i}]", mask, cell.get("label"), split, cell.get("group"), more))
         return found
 
     def _medmnist(self, parts: list[str]) -> Found:

@@ -22,22 +22,22 @@ class Augment:
         vertical: mirror top and bottom with probability 1/2.
         rotate: largest angle in degrees, either way, uniform.
         scale: (smallest, largest) magnification, uniform in its logarithm.
-        shift: largest shift as a part of each side, either way, uniform.
+        translate: largest shift as a part of each side, either way, uniform.
     """
 
     flip: bool = True
     vertical: bool = False
     rotate: float | int = 0
     scale: tuple[float, float] = (1.0, 1.0)
-    shift: float = 0.0
+    translate: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.rotate <= 180:
             raise WrongUse(f"rotate is an angle from 0 to 180 degrees, not {self.rotate}")
         if not 0 < self.scale[0] <= self.scale[1]:
             raise WrongUse(f"scale is a pair of magnifications, the smaller first, not {self.scale}")
-        if not 0 <= self.shift < 1:
-            raise WrongUse(f"shift is a part of the side from 0 to below 1, not {self.shift}")
+        if not 0 <= self.translate < 1:
+            raise WrongUse(f"translate is a part of the side from 0 to below 1, not {self.translate}")
 
     def __call__(self, batch: dict[str, Tensor], noise: Noise) -> dict[str, Tensor]:
         """Another batch with `image` `(B, C, H, W)` and, where present, `mask` `(B, H, W)` moved alike.
@@ -73,7 +73,7 @@ class Augment:
         across = 1 - 2 * ((draw[:, 2] < 0.5) & self.flip).double()
         down = 1 - 2 * ((draw[:, 3] < 0.5) & self.vertical).double()
         cos, sin = angle.cos() / zoom, angle.sin() / zoom
-        shift = (2 * draw[:, 4:] - 1) * 2 * self.shift
+        shift = (2 * draw[:, 4:] - 1) * 2 * self.translate
         x = torch.stack([across * cos, -across * sin / aspect, shift[:, 0]], dim=1)
         y = torch.stack([down * sin * aspect, down * cos, shift[:, 1]], dim=1)
         return torch.stack([x, y], dim=1)

@@ -1,6 +1,7 @@
 """A user's data, whatever it lies in: opened, looked at, reported, and read as pictures."""
 
-from collections.abc import Iterator, Mapping
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args
 
@@ -8,6 +9,7 @@ from inkwash.data.arrays import Arrays
 from inkwash.data.imageset import ImageSet, sizes
 from inkwash.data.item import Found
 from inkwash.data.layout import read_layout
+from inkwash.data.leaks import Sample
 from inkwash.data.listing import is_list, read_lists
 from inkwash.data.picture import SUFFIXES, Unreadable
 from inkwash.data.reading import Fit, Reading
@@ -26,6 +28,7 @@ class Collection:
     def __init__(self, source: Source, found: Found, skip_bad: bool) -> None:
         self.source, self.found, self.skip_bad = source, found, skip_bad
         self._survey: Survey | None = None
+        self._report: Report | None = None
 
     def __len__(self) -> int:
         """How many pictures were found, good or bad."""
@@ -38,12 +41,41 @@ class Collection:
 
     def report(self) -> Report:
         """What this is, whether it is sound, what can be trained on it."""
-        return make_report(self.source, self._looked())
+        if self._report is None:
+            self._report = make_report(self.source, self._looked())
+        return self._report
+
+    @property
+    def splits(self) -> list[str]:
+        """The split of every picture that can be used, in the order of `samples`."""
+        return list(self._looked().splits)
+
+    def samples(self, split: str = "all") -> list[Sample]:
+        """The pictures of a split that can be used, as far as leaks are concerned; none where it is empty."""
+        seen = self._looked()
+        return [sample for sample, own in zip(seen.samples, seen.splits, strict=True) if split in (own, "all")]
+
+    def divided(self, splits: Sequence[str], rule: str) -> "Collection":
+        """The same pictures in other splits.
+
+        Args:
+            splits: of every picture that can be used, in the order of `samples`; "" is none of them.
+            rule: how they came to be, in words.
+        """
+        seen = copy.copy(self._looked())
+        assert len(splits) == len(seen.items)
+        seen.splits, seen.split_rule = list(splits), rule
+        other = Collection(self.source, self.found, self.skip_bad)
+        other._survey = seen
+        return other
 
     def images(
         self, split: str, size: int | tuple[int, ...], *, channels: int | None = None, fit: Fit = "squash"
     ) -> ImageSet:
         """The pictures of one split at one size.
+
+        In the training split a picture that several annotators drew masks of comes once with the mask of each; in the
+        others once, with the mask of the first.
 
         Args:
             split: "train", "val", "test" or "all".
@@ -69,7 +101,8 @@ class Collection:
         if not chosen:
             counts = ", ".join(f"{s} {seen.splits.count(s)}" for s in ("train", "val", "test") if s in seen.splits)
             raise WrongUse(f"{where}: no pictures in split {split!r}: {counts or 'there are no good pictures at all'}")
-        items = [seen.items[i] for i in chosen]
+        pairs = [(i, k) for i in chosen for k in range(len(seen.items[i].masks) if split == "train" else 1) or (0,)]
+        items = [seen.items[i] for i, _ in pairs]
         spec = DataSpec(
             channels=wanted,
             size=sizes(size),
@@ -78,15 +111,18 @@ class Collection:
         )
         number = {name: k for k, name in enumerate(seen.classes or ())}
         labels = [number.get(item.label or "", -1) for item in items] if seen.classes else None
-        masks = tuple(str(item.mask) for item in items) if seen.table else None
+        masks = tuple(seen.items[i].masks[k] for i, k in pairs) if seen.table else None
+        others = tuple(item.annotations for item in items) if seen.table and split != "train" else None
         deep = any(image.depth != "uint8" for image in seen.images)
         reading = Reading(
             self.source, tuple(item.image for item in items), masks, wanted, sizes(size), fit, seen.ranges, seen.table,
-            "uint16" if deep else "uint8",
+            "uint16" if deep else "uint8", others,
         )  # fmt: skip
-        digests = [seen.images[i].digest for i in chosen]
+        digests = [seen.images[i].digest for i, _ in pairs]
         if seen.table:
-            digests += [seen.masks[i].digest for i in chosen]
+            digests += [(seen.masks[i], *seen.annotations[i])[k].digest for i, k in pairs]
+        if others is not None:
+            digests += [facts.digest for i in chosen for facts in seen.annotations[i]]
         return ImageSet(reading, spec, labels, digests)
 
     def _looked(self) -> Survey:

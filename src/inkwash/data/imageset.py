@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import psutil
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Int64
 from torch import Tensor
 
 from inkwash.data import cache
@@ -84,6 +84,18 @@ class ImageSet:
         if self._labels is not None:
             batch["label"] = self._labels[indices]
         return batch
+
+    @property
+    def annotated(self) -> bool:
+        """Whether any picture has the masks of several annotators."""
+        return any(self._reading.annotations or ())
+
+    def annotations(self, index: int) -> Int64[Tensor, "a *size"]:
+        """The masks of one picture that its annotators drew, `(A, H, W)`, the first being that of `batch`."""
+        try:
+            return torch.from_numpy(self._reading.annotators(index)).long()
+        except Unreadable as error:
+            raise Failed(f"{self.names[index]}: one of its masks {error}, and was sound when looked at") from error
 
     def _shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
         reading = self._reading

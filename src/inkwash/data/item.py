@@ -13,13 +13,23 @@ SPLITS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Item:
-    """Names in the source, and what is known of the picture without opening it."""
+    """Names in the source, and what is known of the picture without opening it.
+
+    Attributes:
+        annotations: the masks of further annotators; `mask` is the first one's.
+    """
 
     image: str
     mask: str | None = None
     label: str | None = None
     split: str | None = None
     group: str | None = None
+    annotations: tuple[str, ...] = ()
+
+    @property
+    def masks(self) -> tuple[str, ...]:
+        """The masks of all annotators, the first one's first."""
+        return () if self.mask is None else (self.mask, *self.annotations)
 
 
 @dataclass

@@ -135,10 +135,12 @@ def choose(
         chosen["image"] = (named or free)[0]
     if "mask" not in chosen:
         named = _ranked([c for c in files if c not in chosen.values()], _MASK_WORDS)
-        if len(named) > 1:
-            remarks.append(f"{where}: the masks could be {', '.join(named)}: {named[0]!r} was taken")
+        several = _numbered(named)
+        if len(named) > len(several) + (not several):
+            remarks.append(f"{where}: the masks could be {', '.join(named)}: {(several or named)[0]!r} was taken")
         if named:
-            chosen["mask"] = named[0]
+            chosen["mask"] = (several or named)[0]
+        chosen |= {f"mask {k}": column for k, column in enumerate(several[1:], start=2)}
     facts = {c: values for c, values in others.items() if c not in chosen.values() and any(values)}
     if "split" not in chosen:
         named = [c for c in _ranked(list(facts), _SPLIT_WORDS) if c == "split" or _all_splits(facts[c])]
@@ -163,6 +165,15 @@ def choose(
         if named:
             chosen["label"] = named[0]
     return chosen, remarks
+
+
+def _numbered(columns: list[str]) -> list[str]:
+    """Those of the first one's name but for a number at its end, `mask_1` and `mask_2`, where there are several."""
+    if not columns or not re.search(r"\d+$", columns[0]):
+        return []
+    stem = re.sub(r"\d+$", "", columns[0])
+    same = [c for c in columns if re.fullmatch(re.escape(stem) + r"\d+", c)]
+    return sorted(same, key=lambda c: int(c.removeprefix(stem))) if len(same) > 1 else []
 
 
 def _words(column: str) -> list[str]:
@@ -213,5 +224,7 @@ def _read(
             found.problems.append((where, f"is in split {cell['split']!r}, which is not train, val or test"))
         else:
             part = SPLITS.get(cell.get("split", "").lower()) or split
-            found.items.append(Item(image, mask, cell.get("label") or None, part, cell.get("group") or None))
+            further = [resolve(value) for role, value in cell.items() if role.startswith("mask ")]
+            more = tuple(name for name in further if name is not None)
+            found.items.append(Item(image, mask, cell.get("label") or None, part, cell.get("group") or None, more))
     return found

@@ -24,6 +24,7 @@ class Reading:
         ranges: black and white for each number type of the files.
         table: from the codes of masks to classes.
         dtype: uint8, or uint16 where any picture has more than 8 bits.
+        annotations: the masks of further annotators of each item.
     """
 
     source: Source
@@ -35,6 +36,7 @@ class Reading:
     ranges: dict[str, tuple[float, float]]
     table: MaskTable | None
     dtype: Literal["uint8", "uint16"]
+    annotations: tuple[tuple[str, ...], ...] | None = None
 
     def image(self, index: int) -> Pixels:
         """`(C, H, W)` in the set's dtype: Lanczos with antialiasing."""
@@ -53,8 +55,17 @@ class Reading:
     def mask(self, index: int) -> Pixels:
         """`(H, W)` uint8 classes: the class with the largest area in each pixel."""
         assert self.masks is not None
+        return self._classes(self.masks[index])
+
+    def annotators(self, index: int) -> Pixels:
+        """`(A, H, W)` uint8 classes, of every annotator, that of `mask` first."""
+        assert self.masks is not None
+        names = (self.masks[index], *(self.annotations[index] if self.annotations else ()))
+        return np.stack([self._classes(name) for name in names])
+
+    def _classes(self, name: str) -> Pixels:
         assert self.table is not None
-        code = codes(self.source.picture(self.masks[index], mask=True))
+        code = codes(self.source.picture(name, mask=True))
         classes = self.table(code if self.fit == "squash" else centre(code, self.size))
         return shrink(classes, self.size, self.table.classes)
 

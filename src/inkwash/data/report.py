@@ -1,13 +1,16 @@
 """What `inkwash data` prints: what a collection is, whether it is sound, what can be trained on it."""
 
 from collections import Counter, defaultdict
+from itertools import combinations
 from statistics import median
 
 from pydantic import BaseModel, ConfigDict
 
+from inkwash.data.leaks import leaks
 from inkwash.data.source import Source
 from inkwash.data.survey import Survey
 
+SPLIT_NAMES = ("train", "val", "test")
 _FEW = 50
 _TINY = 16
 _SHOWN = 20
@@ -49,6 +52,8 @@ class Report(BaseModel):
         mask_classes: class 0 is the background.
         splits: pictures in each, by the rule `split_rule`.
         duplicates: pictures with the very same bytes, where they lie in different splits.
+        near_duplicates: pairs of pictures that are nearly the same, where they lie in different splits.
+        annotators: the most masks that a picture has.
         trains: what can be trained on it.
         warnings: what deserves a look before training.
     """
@@ -70,10 +75,12 @@ class Report(BaseModel):
     mask_classes: list[MaskClass]
     masks: int
     empty_masks: int
+    annotators: int
     splits: dict[str, int]
     split_rule: str
     groups: int
     duplicates: list[list[str]]
+    near_duplicates: list[tuple[str, str]]
     problems: list[Problem]
     trains: list[str]
     warnings: list[str]
@@ -89,6 +96,7 @@ class Report(BaseModel):
             ("read as", f"{_CHANNELS.get(self.channels, f'{self.channels} channels')}, {self.bits} bits"),
             ("classes", _counts(self.classes)),
             ("masks", f"{self.masks}, {self.empty_masks} of them empty" if self.masks else ""),
+            ("annotators", f"up to {self.annotators} a picture" if self.annotators > 1 else ""),
             ("mask classes", ", ".join(f"{k}: {c.value} ({c.share:.2%})" for k, c in enumerate(self.mask_classes))),
             ("splits", f"{_counts(self.splits)} ({self.split_rule})" if self.splits else ""),
             ("groups", str(self.groups) if self.groups else ""),
@@ -125,10 +133,12 @@ def make_report(source: Source, seen: Survey) -> Report:
         mask_classes=_mask_classes(seen),
         masks=len(seen.masks),
         empty_masks=empty,
-        splits={s: seen.splits.count(s) for s in ("train", "val", "test") if s in seen.splits},
+        annotators=max((len(item.masks) for item in seen.items), default=0),
+        splits={s: seen.splits.count(s) for s in SPLIT_NAMES if s in seen.splits},
         split_rule=seen.split_rule,
         groups=len({item.group for item in seen.items if item.group}),
         duplicates=_duplicates(seen),
+        near_duplicates=_near_duplicates(seen),
         problems=[Problem(name=name, reason=reason) for name, reason in seen.problems],
         trains=_trains(seen, empty),
         warnings=[],
@@ -160,6 +170,12 @@ def _duplicates(seen: Survey) -> list[list[str]]:
     return [[name for name, _ in group] for group in same.values() if len({split for _, split in group}) > 1]
 
 
+def _near_duplicates(seen: Survey) -> list[tuple[str, str]]:
+    parts = [[s for s, own in zip(seen.samples, seen.splits, strict=True) if own == name] for name in SPLIT_NAMES]
+    found = [leak for a, b in combinations(parts, 2) for leak in leaks(a, b, patients=False)]
+    return [(leak.first, leak.second) for leak in found if leak.kind == "near"]
+
+
 def _trains(seen: Survey, empty: int) -> list[str]:
     if not seen.items:
         return []
@@ -168,6 +184,7 @@ def _trains(seen: Survey, empty: int) -> list[str]:
         kinds.append(f"ddpm: class-conditional ({len(seen.classes)} classes)")
     if seen.table and empty < len(seen.masks):
         kinds.append(f"polyp-ddpm: mask-to-image ({seen.table.classes} mask classes)")
+        kinds.append(f"unet, ensemdiff and other segmenters: image-to-mask ({seen.table.classes} mask classes)")
     return kinds
 
 
@@ -195,9 +212,12 @@ def _warnings(seen: Survey, report: Report) -> list[str]:
     if report.duplicates:
         first = " = ".join(report.duplicates[0])
         found.append(f"{len(report.duplicates)} pictures lie in more than one split, for example {first}")
-    leaks = _leaks(seen)
-    if leaks:
-        found.append(f"{len(leaks)} groups lie in more than one split, for example {leaks[0]}")
+    if report.near_duplicates:
+        count, first = len(report.near_duplicates), " ~ ".join(report.near_duplicates[0])
+        found.append(f"{count} pairs of pictures in different splits are nearly the same, for example {first}")
+    crossing = _crossing_groups(seen)
+    if crossing:
+        found.append(f"{len(crossing)} groups lie in more than one split, for example {crossing[0]}")
     if report.pictures and len(report.splits) > 1:
         found += [f"split {s!r} is empty" for s in ("train", "test") if s not in report.splits]
     unplaced = sum(item.split is None for item in seen.items)
@@ -206,7 +226,7 @@ def _warnings(seen: Survey, report: Report) -> list[str]:
     return found
 
 
-def _leaks(seen: Survey) -> list[str]:
+def _crossing_groups(seen: Survey) -> list[str]:
     splits = defaultdict(set)
     for item, split in zip(seen.items, seen.splits, strict=True):
         if item.group:

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from inkwash.data import cache
 from inkwash.data.item import Found, Item
+from inkwash.data.leaks import Sample
+from inkwash.data.likeness import difference_hash
 from inkwash.data.mask import MaskTable, codes, count
 from inkwash.data.picture import Picture, Unreadable
 from inkwash.data.pool import spread
@@ -27,6 +29,7 @@ class Facts(BaseModel):
         size: `(H, W)`.
         mode: as stored, in Pillow's words.
         depth: the number type of the pixels; `low` and `high` are the range that they use.
+        likeness: of a picture: its difference hash, in hexadecimal digits.
         codes: of a mask: how many pixels have each code.
         problem: why the file can't be used; the rest is then empty.
     """
@@ -42,36 +45,40 @@ class Facts(BaseModel):
     depth: str = ""
     low: float = 0.0
     high: float = 0.0
+    likeness: str = ""
     codes: dict[int, int] = {}
     problem: str | None = None
 
 
 _UNSEEN = Facts(digest="")
+# Of what is kept of files: raised when more is looked at.
+_VERSION = 2
 
 
 class Survey:
     """All items of a collection that can be used, and how they are to be read: decided once, for all together.
 
     Attributes:
-        items: the items without a problem, `images` and `masks` their facts.
+        items: the items without a problem, `images` and `masks` their facts, `annotations` those of further masks.
         splits: the split of each, by the rule `split_rule`.
         problems: (name, reason) of the rest.
     """
 
-    def __init__(self, found: Found, images: list[Facts], masks: list[Facts | None]) -> None:
+    def __init__(self, found: Found, images: list[Facts], masks: list[tuple[Facts, ...]]) -> None:
         self.found = found
         masked = any(masks)
         self.problems = list(found.problems)
-        kept: list[tuple[Item, Facts, Facts | None]] = []
-        for item, image, mask in zip(found.items, images, masks, strict=True):
-            problem = _problem(item, image, mask) or ((item.image, "has no mask") if masked and not mask else None)
+        kept: list[tuple[Item, Facts, tuple[Facts, ...]]] = []
+        for item, image, theirs in zip(found.items, images, masks, strict=True):
+            problem = _problem(item, image, theirs) or ((item.image, "has no mask") if masked and not theirs else None)
             if problem:
                 self.problems.append(problem)
             else:
-                kept.append((item, image, mask))
+                kept.append((item, image, theirs))
         self.items = [item for item, _, _ in kept]
         self.images = [image for _, image, _ in kept]
-        self.masks = [mask for _, _, mask in kept if mask]
+        self.masks = [theirs[0] for _, _, theirs in kept if theirs]
+        self.annotations = [theirs[1:] for _, _, theirs in kept]
         self.splits, self.split_rule = assign(self.items, [image.digest for image in self.images])
 
     @cached_property
@@ -109,10 +116,18 @@ class Survey:
         return found
 
     @cached_property
+    def samples(self) -> list[Sample]:
+        """Each picture as far as leaks are concerned."""
+        return [
+            Sample(item.image, item.group, image.digest, bytes.fromhex(image.likeness))
+            for item, image in zip(self.items, self.images, strict=True)
+        ]
+
+    @cached_property
     def mask_counts(self) -> dict[int, int]:
-        """How many pixels of all masks have each code."""
+        """How many pixels of all masks, of all annotators, have each code."""
         total: Counter[int] = Counter()
-        for mask in self.masks:
+        for mask in (*self.masks, *(mask for others in self.annotations for mask in others)):
             total.update(mask.codes)
         return dict(total)
 
@@ -130,13 +145,11 @@ def survey(source: Source, found: Found) -> Generator[int, None, Survey]:
     kept = _kept(source.path)
     items = found.items
     images: list[Facts] = [_UNSEEN] * len(items)
-    masks: list[Facts | None] = [None] * len(items)
+    masks: list[tuple[Facts, ...]] = [()] * len(items)
 
     def look(index: int) -> None:
         images[index] = _look(source, items[index].image, False, kept)
-        mask = items[index].mask
-        if mask is not None:
-            masks[index] = _look(source, mask, True, kept)
+        masks[index] = tuple(_look(source, mask, True, kept) for mask in items[index].masks)
 
     yield from spread(look, range(len(items)))
     _keep(source.path, images, masks)
@@ -153,33 +166,36 @@ def _look(source: Source, name: str, mask: bool, kept: dict[str, Facts]) -> Fact
         return known
     try:
         picture = source.picture(name, mask=mask)
-        return _facts(digest, picture, count(codes(picture)) if mask else {})
+        return _facts(digest, picture, count(codes(picture)) if mask else None)
     except Unreadable as error:
         return Facts(digest=digest, problem=str(error))
 
 
-def _facts(digest: str, picture: Picture, counts: dict[int, int]) -> Facts:
+def _facts(digest: str, picture: Picture, counts: dict[int, int] | None) -> Facts:
+    """Of a picture; of a mask where there are counts of its codes."""
     pixels = picture.pixels
     return Facts(
         digest=digest, size=picture.size, mode=picture.mode, pages=picture.pages, channels=pixels.shape[2],
-        grey=picture.grey, depth=str(pixels.dtype), low=float(pixels.min()), high=float(pixels.max()), codes=counts,
+        grey=picture.grey, depth=str(pixels.dtype), low=float(pixels.min()), high=float(pixels.max()),
+        likeness=difference_hash(pixels).hex() if counts is None else "", codes=counts or {},
     )  # fmt: skip
 
 
-def _problem(item: Item, image: Facts, mask: Facts | None) -> tuple[str, str] | None:
+def _problem(item: Item, image: Facts, masks: tuple[Facts, ...]) -> tuple[str, str] | None:
     if image.problem:
         return item.image, image.problem
-    if mask and mask.problem:
-        return str(item.mask), mask.problem
-    if mask and mask.size != image.size:
-        (h, w), (x, y) = mask.size, image.size
-        return str(item.mask), f"is {h} x {w} and its picture {item.image} is {x} x {y}"
+    for name, mask in zip(item.masks, masks, strict=True):
+        if mask.problem:
+            return name, mask.problem
+        if mask.size != image.size:
+            (h, w), (x, y) = mask.size, image.size
+            return name, f"is {h} x {w} and its picture {item.image} is {x} x {y}"
     return None
 
 
 def _file(path: Path) -> Path:
     key = hashlib.blake2b(str(path.resolve()).encode(), digest_size=16).hexdigest()
-    return cache.home() / "surveys" / f"{key}-{cache.VERSION}.json"
+    return cache.home() / "surveys" / f"{key}-{_VERSION}.json"
 
 
 def _kept(path: Path) -> dict[str, Facts]:
@@ -190,8 +206,8 @@ def _kept(path: Path) -> dict[str, Facts]:
         return {}
 
 
-def _keep(path: Path, images: list[Facts], masks: list[Facts | None]) -> None:
-    seen = [(facts, False) for facts in images] + [(facts, True) for facts in masks if facts]
+def _keep(path: Path, images: list[Facts], masks: list[tuple[Facts, ...]]) -> None:
+    seen = [(facts, False) for facts in images] + [(facts, True) for theirs in masks for facts in theirs]
     stored = {f"{facts.digest} {mask}": facts.model_dump(exclude_defaults=True) for facts, mask in seen if facts.digest}
     file = _file(path)
     # A cache that can't be written costs time in the next run and nothing else.

@@ -24,6 +24,9 @@ from inkwash.data import DataSpec, ImageSet, cache
 from inkwash.data.augment import Augment
 from inkwash.errors import WrongUse
 from inkwash.evaluation.features import resize
+from inkwash.evaluation.segmentation.overlap import confusion
+from inkwash.evaluation.segmentation.overlap import dice as dice_of
+from inkwash.evaluation.statistics import Score, bootstrap
 from inkwash.nets.patched import Patched
 from inkwash.nets.unet import UNet
 
@@ -169,29 +172,8 @@ def dice(
 
     NaN where the class is not in the mask that was asked for: there is nothing to overlap with.
     """
-    each = torch.arange(1, classes, device=asked.device)[:, None, None]
-    a, b = found[:, None] == each, asked[:, None] == each
-    overlap, size = (a & b).sum(dim=(2, 3)), a.sum(dim=(2, 3)) + b.sum(dim=(2, 3))
-    return torch.where(b.any(dim=3).any(dim=2), 2.0 * overlap / size.clamp_min(1), torch.nan)
-
-
-@dataclass(frozen=True)
-class Score:
-    """A mean over pictures with its bootstrap 95 % interval, `low` to `high`."""
-
-    mean: float
-    low: float
-    high: float
-    count: int
-
-
-def bootstrap(values: Float[Tensor, "n"], *, resamples: int = 2000, seed: int = 0) -> Score:
-    """The mean of `values` and the 2.5 and 97.5 percentiles of the means of resampled sets."""
-    if len(values) == 0:
-        raise WrongUse("there is no picture with a mask to score")
-    chosen = (Noise(seed, range(resamples)).uniform((len(values),), "bootstrap") * len(values)).long()
-    low, high = values[chosen].mean(dim=1).quantile(values.new_tensor([0.025, 0.975])).tolist()
-    return Score(values.mean().item(), low, high, len(values))
+    table = confusion(found, asked, classes)
+    return torch.where(table.sum(dim=2)[:, 1:] > 0, dice_of(table), torch.nan).float()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
+from matplotlib import colormaps
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
@@ -81,6 +82,12 @@ def overlay(images: Float[Tensor, "n c h w"], masks: Int64[Tensor, "n h w"]) -> 
     edge = (masks > 0) & torch.stack([n != masks for n in neighbours]).any(dim=0)
     colour = _colours(max(1, int(masks.max())), images)[(masks - 1).clamp_min(0)].movedim(-1, 1)
     return torch.where(edge[:, None], colour.to(base.dtype), base)
+
+
+def heat(values: Float[Tensor, "n h w"]) -> Float[Tensor, "n 3 h w"]:
+    """Numbers in [0, 1] as colours from black over red to pale yellow, evenly to the eye (matplotlib's magma)."""
+    table = torch.tensor(colormaps["magma"](range(256))[:, :3], dtype=torch.float32, device=values.device) * 2 - 1
+    return table[(values.clamp(0, 1) * 255).round().long()].movedim(-1, 1)
 
 
 def enlarge(images: Float[Tensor, "n c h w"], side: int) -> Float[Tensor, "n c tall wide"]:

@@ -105,6 +105,16 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Gallery:
+    """Pictures with words: case `i` has picture `i` of every strip, one below the other, and a caption."""
+
+    title: str
+    text: str
+    strips: Sequence[Strip]
+    captions: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything on the page.
 
@@ -113,6 +123,7 @@ class Report:
         summary: one or two sentences on what is seen below.
         facts: how it was made: command, seed, device, versions, date.
         sections: what is special about this report.
+        galleries: cases with their pictures.
         strips: rows of pictures, from top to bottom.
         film: denoising, frame by frame.
         metrics: the table of figures.
@@ -122,12 +133,14 @@ class Report:
         copies: the drawn pictures nearest to training pictures.
         commands: how to do each step oneself.
         attribution: whose data it is and under which licence.
+        caution: what the page must not be taken for.
     """
 
     title: str
     summary: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
     sections: Sequence[Section] = ()
+    galleries: Sequence[Gallery] = ()
     strips: Sequence[Strip] = ()
     film: Film | None = None
     metrics: Sequence[Metric] = ()
@@ -137,6 +150,7 @@ class Report:
     copies: Sequence[Copy] = ()
     commands: Sequence[Command] = ()
     attribution: Sequence[str] = ()
+    caution: str = "The drawn pictures are synthetic."
 
     def html(self) -> str:
         """The page."""

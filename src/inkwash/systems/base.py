@@ -71,6 +71,15 @@ class System(nn.Module, ABC):
     def check(cls, spec: DataSpec) -> None:
         """Raises `WrongUse` where the data lacks what the system needs."""
 
+    @classmethod
+    def diffused(cls, batch: dict[str, Tensor], spec: DataSpec) -> Float[Tensor, "b ..."]:
+        """What of a batch is destroyed and brought back: `data_mean` and `data_std` of the options are measured on it.
+
+        Args:
+            batch: as of `loss`.
+        """
+        return batch["image"]
+
     @abstractmethod
     def loss(self, batch: dict[str, Tensor], *, noise: Noise) -> dict[str, Float[Tensor, "b"]]:
         """The terms of the training loss for each item, the one called `loss` being minimised.

@@ -1,0 +1,1 @@
+"""Systems that find masks in images."""
