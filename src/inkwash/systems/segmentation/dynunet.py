@@ -12,7 +12,8 @@ AdamW with the trainer's schedule takes the place of SGD with Nesterov momentum,
 carry over; `paper` decays linearly, which its polynomial of power 0.9 nearly is. Images stay in [-1, 1] where theirs
 are standardised, which the first instance norm makes up for. Coarse predictions are compared at full resolution,
 enlarged, where theirs are compared to a mask made smaller; Dice is taken for each image, where it is that of the whole
-batch in 2-D. In the preset `quick` there are half as many channels and no mirroring.
+batch in 2-D. In the preset `quick` there are half as many channels and no mirroring; the batch of 12 of `paper` is for
+pictures, volumes had 2.
 """
 
 from collections.abc import Iterator
@@ -61,7 +62,7 @@ class DynUNetSegmenter(Segmenter):
     Config = DynUNetConfig
     draws_masks = False
     training_presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "quick": {"learning_rate": 1e-3, "ema": (0.05, 0.10)},
+        "quick": {"learning_rate": 1e-2, "ema": (0.05, 0.10)},
         "paper": {"learning_rate": 1e-3, "batch": 12, "decay": "linear", "weight_decay": 3e-5, "clip": 12.0},
     }
     config: DynUNetConfig
@@ -132,5 +133,6 @@ class DynUNetSegmenter(Segmenter):
             turns = turns[:1]
         total: Tensor | float = 0.0
         for index, turned in enumerate(turns):
-            total = total + self(image.flip(turned)).softmax(dim=1).flip(turned)
+            with torch.no_grad():
+                total = total + self(image.flip(turned)).softmax(dim=1).flip(turned)
             yield index, len(turns), total / (index + 1)
