@@ -16,22 +16,15 @@ from inkwash.training.options import listed
 Integers = Annotated[tuple[int, ...], BeforeValidator(listed)]
 
 
-class NetworkConfig(SegmenterConfig):
-    """The options of the network, as for the image generators.
+class PresetConfig(SegmenterConfig):
+    """Options of which a preset fills in those that are not given.
 
-    `preset` fills in what is not given: `quick` learns in minutes on two processor cores, `paper` is the published
-    setting, which wants a GPU.
+    `quick` learns in minutes on two processor cores, `paper` is the published setting, which wants a GPU.
     """
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     preset: str = Field("quick", description="what the options below start from: quick or paper")
-    base: int = Field(32, ge=4, description="channels of the first level")
-    multipliers: Integers = Field((1, 2, 3), min_length=1, description="channels of each level, times base")
-    blocks: int = Field(1, ge=1, description="residual blocks a level")
-    attention: Integers = Field((16, 8), description="sides of the feature maps that have attention; none in 3-D")
-    patch: int = Field(2, ge=1, description="side of the patches the picture is folded into; 2 costs a quarter")
-    dropout: float = Field(0.0, ge=0, lt=1, description="dropout in the residual blocks")
 
     @model_validator(mode="before")
     @classmethod
@@ -40,6 +33,25 @@ class NetworkConfig(SegmenterConfig):
         if preset != "quick" and preset not in cls.presets:
             raise ValueError(str(unknown("preset", str(preset), {"quick", *cls.presets})))
         return {**cls.presets.get(preset, {}), **values}
+
+
+class NetworkConfig(PresetConfig):
+    """The options of the network, as for the image generators."""
+
+    base: int = Field(32, ge=4, description="channels of the first level")
+    multipliers: Integers = Field((1, 2, 3), min_length=1, description="channels of each level, times base")
+    blocks: int = Field(1, ge=1, description="residual blocks a level")
+    attention: Integers = Field((16, 8), description="sides of the feature maps that have attention; none in 3-D")
+    patch: int = Field(2, ge=1, description="side of the patches the picture is folded into; 2 costs a quarter")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout in the residual blocks")
+
+
+def attends(config: NetworkConfig, spec: DataSpec) -> tuple[bool, ...]:
+    """For each level, whether its positions attend to one another."""
+    side = min(spec.size) // config.patch
+    return tuple(
+        len(spec.size) < 3 and side >> level in config.attention for level in range(len(config.multipliers))
+    )
 
 
 def unet(config: NetworkConfig, spec: DataSpec, *, inputs: int, outputs: int, image: int = 0) -> nn.Module:
@@ -52,8 +64,6 @@ def unet(config: NetworkConfig, spec: DataSpec, *, inputs: int, outputs: int, im
     """
     spatial = len(spec.size)
     fold = config.patch**spatial
-    side = min(spec.size) // config.patch
-    attends = tuple(spatial < 3 and side >> level in config.attention for level in range(len(config.multipliers)))
     network = UNet(
         inputs * fold,
         outputs * fold,
@@ -61,7 +71,7 @@ def unet(config: NetworkConfig, spec: DataSpec, *, inputs: int, outputs: int, im
         base=config.base,
         multipliers=config.multipliers,
         blocks=config.blocks,
-        attention=attends,
+        attention=attends(config, spec),
         head_channels=math.gcd(config.base, 32),
         image=image * fold,
         dropout=config.dropout,
