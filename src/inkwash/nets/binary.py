@@ -131,9 +131,13 @@ class BinaryBlock(nn.Module):
         self, x: Float[Tensor, "b i *spatial"], embedding: Float[Tensor, "_ e"]
     ) -> Float[Tensor, "b o *half"]:
         threshold, before, after = self.shifts(embedding)
-        shortcut = x if self.stride == 1 else _MEAN[self.spatial](x, self.stride, ceil_mode=True)
+        shortcut = x if self.stride == 1 else self._mean(x)
         x = self.norm(self.conv(x + threshold)) + resampled(shortcut, self.outputs)
         return self.activation(x, before, after)
+
+    def _mean(self, x: Tensor) -> Tensor:
+        window = tuple(min(self.stride, side) for side in x.shape[2:])
+        return _MEAN[self.spatial](x, window, self.stride, ceil_mode=True)
 
 
 class BinaryUp(nn.Module):
