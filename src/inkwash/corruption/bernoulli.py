@@ -2,8 +2,8 @@ r"""Bernoulli corruption: each pixel of a binary mask is kept with probability `
 
     q(y_t | y) = B(keep(t) y + (1 - keep(t)) p)
 
-Chen et al., "Diffusion models for binary segmentation" (BerDiff: Chen, Wang & Shan, MICCAI 2023; HiDiff: Chen et al.,
-IEEE TMI 2024), with `p = 1/2` there, continuous in t.
+BerDiff (Chen, Wang & Shan, MICCAI 2023), where `p = 1/2`, and HiDiff (Chen et al., IEEE TMI 2024), where `p` is what a
+segmenter believes of each pixel; here continuous in t.
 """
 
 from dataclasses import dataclass, replace
@@ -61,8 +61,28 @@ class BernoulliCorruption(Corruption):
     def step_back(self, z: Tensor, posterior: Bernoulli, t: float, s: float, *, path: Path) -> Float[Tensor, "b ..."]:
         return (path.uniform(t, s, tuple(z.shape[1:])) < self.kernel(z, posterior, t, s)).to(z.dtype)
 
-    def kernel(self, z: Tensor, posterior: Bernoulli, t: float, s: float) -> Float[Tensor, "b ..."]:
+    def kernel(
+        self, z: Tensor, posterior: Bernoulli, t: float | Float64[Tensor, "b"], s: float | Float64[Tensor, "b"]
+    ) -> Float[Tensor, "b ..."]:
         """The probability that `z_s` is one: `q(z_s | z_t, x)`, by Bayes' rule, averaged over the posterior."""
+        to_zero, to_one = self._step(z, posterior, t, s)
+        return to_one / (to_one + to_zero)
+
+    def log_odds(
+        self, z: Tensor, posterior: Bernoulli, t: float | Float64[Tensor, "b"], s: float | Float64[Tensor, "b"]
+    ) -> Float[Tensor, "b ..."]:
+        """The logit of `kernel`, exact where the kernel rounds to one; finite for `s > 0` where `0 < p < 1`."""
+        to_zero, to_one = self._step(z, posterior, t, s)
+        return to_one.log() - to_zero.log()
+
+    def keep(self, t: float) -> float:
+        """The share of pixels not yet redrawn at `t`."""
+        return float(self.retention(torch.tensor(t, dtype=torch.float64)))
+
+    def _step(
+        self, z: Tensor, posterior: Bernoulli, t: float | Float64[Tensor, "b"], s: float | Float64[Tensor, "b"]
+    ) -> tuple[Tensor, Tensor]:
+        """What `z_s = 0` and `z_s = 1` weigh, up to a common factor."""
         keep_t, keep_s = self._keep(t, z), self._keep(s, z)
         one, p = posterior.mean, self.prior_mean
         zero_t, one_t = self._origins(z, keep_t)
@@ -72,7 +92,12 @@ class BernoulliCorruption(Corruption):
         zero_s, one_s = self._origins(z, keep_t / keep_s)
         to_one = one_s * (keep_s * weight_one + (1 - keep_s) * p * both)
         to_zero = zero_s * (keep_s * weight_zero + (1 - keep_s) * (1 - p) * both)
-        return to_one / (to_one + to_zero)
+        return to_zero, to_one
+
+    def evidence(self, z: Tensor, t: float | Float64[Tensor, "b"]) -> Float[Tensor, "b ..."]:
+        """`log q(z_t | x = 1) - log q(z_t | x = 0)` of each pixel: what `z` says of `x` by itself, 0 at t = 1."""
+        zero, one = self._origins(z, self._keep(t, z))
+        return one.log() - zero.log()
 
     def likelihood(self, z: Tensor, t: float | Float64[Tensor, "b"]) -> Float64[Tensor, "b 2 ..."]:
         """`q(z_t | x = 0)` and `q(z_t | x = 1)` for each pixel."""

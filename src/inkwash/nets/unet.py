@@ -113,6 +113,7 @@ class UNet(nn.Module):
             raise WrongUse("a context is attended to where there is attention: set attention for a level")
         self.spatial, self.channels_in, self.image, self.context = spatial, channels_in, image, context
         self.checkpointing, self.blocks = checkpointing, blocks
+        self.widths = tuple(base * m for m in multipliers)
 
         def stage(inputs: int, outputs: int, attends: bool) -> Stage:
             return Stage(
@@ -171,11 +172,14 @@ class UNet(nn.Module):
         context: Float[Tensor, "..."] | None = None,
         image: Float[Tensor, "_ _ ..."] | None = None,
         reuse: Reuse | None = None,
+        features: list[Tensor] | None = None,
     ) -> Float[Tensor, "b out ..."]:
         """The network's output, `(B, channels_out, *spatial)`, in the layout of `z`.
 
         Args:
             reuse: answers for the levels below the finest.
+            features: the last feature map of every level on the way up is appended to it, coarsest first; not where
+                a level is answered for by `reuse`.
 
         Raises:
             WrongUse: a shape is not what the network was built for, or a condition is one it has no place for.
@@ -193,18 +197,25 @@ class UNet(nn.Module):
             x = self._run(part, x, share, context)
             kept.append(x)
         if reuse is None:
-            x = self._coarser(x, shares, context)
+            x = self._coarser(x, shares, context, features=features)
         else:
             finest = x
             x = reuse(lambda rows: self._coarser(finest, shares, context, rows), entered=kept[0], first=kept[1])
         for part, share in zip(up, shares[-len(up) :]):
             x = self._run(part, torch.cat((x, kept.pop()), dim=1), share, context)
+        if features is not None:
+            features.append(x)
         x = self.leave(activate(self.norm(x)))
         was_last = self.spatial == 2 and z.is_contiguous(memory_format=torch.channels_last)
         return x.contiguous(memory_format=torch.channels_last if was_last else torch.contiguous_format)
 
     def _coarser(
-        self, x: Tensor, shares: Sequence[Tensor], context: Tensor | None, rows: Tensor | None = None
+        self,
+        x: Tensor,
+        shares: Sequence[Tensor],
+        context: Tensor | None,
+        rows: Tensor | None = None,
+        features: list[Tensor] | None = None,
     ) -> Tensor:
         """What all levels below the finest make of `x`, of these rows of it."""
         if rows is not None:
@@ -220,6 +231,8 @@ class UNet(nn.Module):
             if isinstance(part, Stage):
                 x = self._run(part, torch.cat((x, kept.pop()), dim=1), next(todo), context)
             else:
+                if features is not None:
+                    features.append(x)
                 x = part(x, kept[-1].shape[2:] if kept else size)
         return x
 

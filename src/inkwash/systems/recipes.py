@@ -16,11 +16,13 @@ from inkwash.corruption.gaussian import (
     Sigmoid,
     ZeroTerminalSNR,
 )
+from inkwash.corruption.retention import CosineRetention, LinearRetention, Retention
 from inkwash.denoise.parameterization import Data, Epsilon, Parameterization, Preconditioned, V, Velocity
 from inkwash.denoise.times import Importance, LogNormal, LowDiscrepancy, Times, Uniform
 from inkwash.denoise.weighting import P2, VLB, EDMWeighting, MinSNR, Simple, Weighting
 from inkwash.errors import WrongUse, unknown
 from inkwash.sampling.ancestral import Ancestral
+from inkwash.sampling.bernoulli import BernoulliDDIM
 from inkwash.sampling.cache import Cache
 from inkwash.sampling.ddim import DDIM
 from inkwash.sampling.dpm_solver import DampedDPMSolver3M, DPMSolver, DPMSolver2S, SDEDPMSolver2M
@@ -88,6 +90,10 @@ SOLVERS: dict[str, Callable[[], Solver]] = {
     "exp-ab3": lambda: ExponentialAB(order=3, predict="data"),
 }
 
+# For masks of zeros and ones: how long their pixels last, and the solvers.
+RETENTIONS: dict[str, Callable[[], Retention]] = {"cosine": CosineRetention, "linear": LinearRetention}
+BINARY_SOLVERS: dict[str, Callable[[], Solver]] = {"ddpm": Ancestral, "ddim": BernoulliDDIM}
+
 GRIDS: dict[str, Callable[[Gaussian, int], Grid]] = {
     "uniform": lambda _, steps: Grid.uniform(steps),
     "quadratic": lambda _, steps: Grid.quadratic(steps),
@@ -145,6 +151,13 @@ def sampler(name: str, corruption: Gaussian, steps: int) -> tuple[Solver, Grid]:
         )
     grid = GRIDS[grid_name or OWN_GRIDS.get(solver_name, "log-snr")]
     return solver, grid(corruption, steps // solver.evaluations)
+
+
+def binary_sampler(name: str, table: int, steps: int) -> tuple[Solver, Grid]:
+    """A solver of binary masks, and `steps` of the `table` steps that a denoiser was trained on."""
+    if name not in BINARY_SOLVERS:
+        raise unknown("sampler", name, BINARY_SOLVERS)
+    return BINARY_SOLVERS[name](), Grid.trailing(table, steps)
 
 
 def cache(text: str) -> Cache:
