@@ -17,6 +17,41 @@ _FOLDED = {1: "b (c p) w", 3: "b (c o p q) d h w"}
 _SIDES = {1: "p", 3: "opq"}
 
 
+def fill(x: Float[Tensor, "b c *size"], multiple: int) -> Float[Tensor, "b c *filled"]:
+    """Each side filled up with its mirrored edge to the next multiple."""
+    missing = [-side % multiple for side in x.shape[2:]]
+    if not any(missing):
+        return x
+    # Mirroring needs as many pixels as it adds; a side that has fewer repeats its edge.
+    mode = "reflect" if all(m < side for m, side in zip(missing, x.shape[2:], strict=True)) else "replicate"
+    return F.pad(x, [width for side in reversed(missing) for width in (0, side)], mode=mode)
+
+
+def cut(x: Float[Tensor, "b c *filled"], size: tuple[int, ...]) -> Float[Tensor, "b c ..."]:
+    """What `fill` added to a picture of this size, taken away."""
+    for axis, side in enumerate(size, start=2):
+        x = x.narrow(axis, 0, side)
+    return x
+
+
+def fold(x: Float[Tensor, "b c *size"], patch: int) -> Float[Tensor, "b d *folded"]:
+    """Each patch becomes the channels of one place; sides that the patch doesn't divide are filled up."""
+    spatial, x = x.ndim - 2, fill(x, patch)
+    if spatial == 2:
+        return F.pixel_unshuffle(x, patch)
+    return rearrange(x, f"{_APART[spatial]} -> {_FOLDED[spatial]}", **dict.fromkeys(_SIDES[spatial], patch))
+
+
+def unfold(x: Float[Tensor, "b d *folded"], patch: int, size: tuple[int, ...]) -> Float[Tensor, "b c ..."]:
+    """What `fold` made of a picture of this size, unmade."""
+    spatial = x.ndim - 2
+    if spatial == 2:
+        x = F.pixel_shuffle(x, patch)
+    else:
+        x = rearrange(x, f"{_FOLDED[spatial]} -> {_APART[spatial]}", **dict.fromkeys(_SIDES[spatial], patch))
+    return cut(x, size)
+
+
 class Patched(nn.Module):
     """`network` at `1 / patch` of the side, with `patch^d` times the channels in, out and in `image`.
 
@@ -40,28 +75,6 @@ class Patched(nn.Module):
         **condition: Any,
     ) -> Float[Tensor, "b d *size"]:
         """As the network's own."""
-        size = z.shape[2:]
-        folded = None if image is None else self._fold(image)
-        out = self._unfold(self.network(self._fold(z), t, image=folded, **condition))
-        for axis, side in enumerate(size, start=2):
-            out = out.narrow(axis, 0, side)
-        return out
-
-    def _fold(self, x: Tensor) -> Tensor:
-        spatial = x.ndim - 2
-        missing = [-side % self.patch for side in x.shape[2:]]
-        if any(missing):
-            # Mirroring needs as many pixels as it adds; a side that has fewer repeats its edge.
-            mode = "reflect" if all(m < side for m, side in zip(missing, x.shape[2:], strict=True)) else "replicate"
-            x = F.pad(x, [width for side in reversed(missing) for width in (0, side)], mode=mode)
-        if spatial == 2:
-            return F.pixel_unshuffle(x, self.patch)
-        sides = dict.fromkeys(_SIDES[spatial], self.patch)
-        return rearrange(x, f"{_APART[spatial]} -> {_FOLDED[spatial]}", **sides)
-
-    def _unfold(self, x: Tensor) -> Tensor:
-        spatial = x.ndim - 2
-        if spatial == 2:
-            return F.pixel_shuffle(x, self.patch)
-        sides = dict.fromkeys(_SIDES[spatial], self.patch)
-        return rearrange(x, f"{_FOLDED[spatial]} -> {_APART[spatial]}", **sides)
+        folded = None if image is None else fold(image, self.patch)
+        out = self.network(fold(z, self.patch), t, image=folded, **condition)
+        return unfold(out, self.patch, tuple(z.shape[2:]))
