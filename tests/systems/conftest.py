@@ -2,20 +2,11 @@
 
 import pytest
 import torch
-from tiny_system import TINY
+from tiny_system import TINY, randomised
 
 from inkwash.data.spec import DataSpec
 from inkwash.systems.generation.ddpm import DDPM, DDPMConfig
 from inkwash.systems.synthesis.polyp_ddpm import PolypDDPM, PolypDDPMConfig
-
-
-def randomised(system):
-    """With its zero-initialised layers filled, so that conditions and noise make a difference."""
-    torch.manual_seed(1)
-    for parameter in system.parameters():
-        if parameter.ndim and not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.03)
-    return system.eval()
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
-from conftest import randomised
 from disc_masks import dice, discs, trained
 from scipy import ndimage
+from tiny_system import randomised
 
 from inkwash.corruption.noise import Noise
 from inkwash.data.spec import DataSpec

@@ -69,8 +69,9 @@ class ResBlock(nn.Module):
         self.skip = nn.Identity() if inputs == outputs else conv(inputs, outputs, 1)
 
     def forward(
-        self, x: Float[Tensor, "b i *spatial"], modulation: Float[Tensor, "_ o2"]
+        self, x: Float[Tensor, "b i *spatial"], modulation: Float[Tensor, "_ o2"] | None = None
     ) -> Float[Tensor, "b o *spatial"]:
+        """Without a modulation where there is no time to tell."""
         h = self.conv_in(activate(self.norm_in(x)))
         h = self.conv_out(self.dropout(activate(self.norm_out(h, modulation))))
         return h.add_(self.skip(x))

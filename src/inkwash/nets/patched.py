@@ -17,31 +17,39 @@ _FOLDED = {1: "b (c p) w", 3: "b (c o p q) d h w"}
 _SIDES = {1: "p", 3: "opq"}
 
 
-def fold(x: Float[Tensor, "b c *size"], patch: int) -> Float[Tensor, "b e *folded"]:
-    """`patch^d` times the channels at `1 / patch` of the side; sides it doesn't divide get their mirrored edge."""
-    spatial = x.ndim - 2
-    missing = [-side % patch for side in x.shape[2:]]
-    if any(missing):
-        # Mirroring needs as many pixels as it adds; a side that has fewer repeats its edge.
-        mode = "reflect" if all(m < side for m, side in zip(missing, x.shape[2:], strict=True)) else "replicate"
-        x = F.pad(x, [width for side in reversed(missing) for width in (0, side)], mode=mode)
+def fill(x: Float[Tensor, "b c *size"], multiple: int) -> Float[Tensor, "b c *filled"]:
+    """Each side filled up with its mirrored edge to the next multiple."""
+    missing = [-side % multiple for side in x.shape[2:]]
+    if not any(missing):
+        return x
+    # Mirroring needs as many pixels as it adds; a side that has fewer repeats its edge.
+    mode = "reflect" if all(m < side for m, side in zip(missing, x.shape[2:], strict=True)) else "replicate"
+    return F.pad(x, [width for side in reversed(missing) for width in (0, side)], mode=mode)
+
+
+def cut(x: Float[Tensor, "b c *filled"], size: tuple[int, ...]) -> Float[Tensor, "b c ..."]:
+    """What `fill` added to a picture of this size, taken away."""
+    for axis, side in enumerate(size, start=2):
+        x = x.narrow(axis, 0, side)
+    return x
+
+
+def fold(x: Float[Tensor, "b c *size"], patch: int) -> Float[Tensor, "b d *folded"]:
+    """Each patch becomes the channels of one place; sides that the patch doesn't divide are filled up."""
+    spatial, x = x.ndim - 2, fill(x, patch)
     if spatial == 2:
         return F.pixel_unshuffle(x, patch)
-    sides = dict.fromkeys(_SIDES[spatial], patch)
-    return rearrange(x, f"{_APART[spatial]} -> {_FOLDED[spatial]}", **sides)
+    return rearrange(x, f"{_APART[spatial]} -> {_FOLDED[spatial]}", **dict.fromkeys(_SIDES[spatial], patch))
 
 
-def unfold(x: Float[Tensor, "b e *folded"], patch: int, size: tuple[int, ...]) -> Float[Tensor, "b c *size"]:
-    """What `fold` made, as it was: cut back to `size`."""
+def unfold(x: Float[Tensor, "b d *folded"], patch: int, size: tuple[int, ...]) -> Float[Tensor, "b c ..."]:
+    """What `fold` made of a picture of this size, unmade."""
     spatial = x.ndim - 2
     if spatial == 2:
         x = F.pixel_shuffle(x, patch)
     else:
-        sides = dict.fromkeys(_SIDES[spatial], patch)
-        x = rearrange(x, f"{_FOLDED[spatial]} -> {_APART[spatial]}", **sides)
-    for axis, side in enumerate(size, start=2):
-        x = x.narrow(axis, 0, side)
-    return x
+        x = rearrange(x, f"{_FOLDED[spatial]} -> {_APART[spatial]}", **dict.fromkeys(_SIDES[spatial], patch))
+    return cut(x, size)
 
 
 class Patched(nn.Module):

@@ -36,6 +36,9 @@ from inkwash.sampling.unipc import UniPC
 SCHEDULES: dict[str, Callable[[int, float, float], Gaussian]] = {
     "linear": lambda steps, mean, std: Linear(steps=steps, data_mean=mean, data_std=std),
     "scaled-linear": lambda steps, mean, std: ScaledLinear(steps=steps, data_mean=mean, data_std=std),
+    "latent-linear": lambda steps, mean, std: ScaledLinear(
+        steps=steps, beta_start=0.0015, beta_end=0.0155, data_mean=mean, data_std=std
+    ),
     "cosine": lambda steps, mean, std: Cosine(steps=steps, data_mean=mean, data_std=std),
     "sigmoid": lambda steps, mean, std: Sigmoid(steps=steps, data_mean=mean, data_std=std),
     "vp": lambda _, mean, std: VP(data_mean=mean, data_std=std),

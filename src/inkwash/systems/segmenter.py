@@ -83,6 +83,24 @@ class Segmentation:
         each = torch.special.entr(p).sum(dim=2).mean(dim=1)
         return ((whole - each) / classes.log()).clamp_min(0.0)
 
+    @property
+    def agreement(self) -> Float[Tensor, "b"]:
+        """The Dice overlap of two draws, mean over the foreground classes and all pairs; 1 for a single draw.
+
+        A class that neither draw has is agreed on.
+        """
+        masks, classes = self.masks.flatten(2), self.draws.shape[2]
+        count = masks.shape[1]
+        if count == 1:
+            return torch.ones(len(masks))
+        chosen = torch.nn.functional.one_hot(masks, classes)[..., 1:].float()
+        overlap = torch.einsum("bipk,bjpk->bijk", chosen, chosen)
+        size = torch.einsum("biik->bik", overlap)
+        both = size[:, :, None] + size[:, None]
+        dice = torch.where(both > 0, 2 * overlap / both.clamp_min(1.0), 1.0).mean(dim=3)
+        # All ordered pairs but those of a draw with itself, whose overlap is 1.
+        return (dice.sum(dim=(1, 2)) - count) / (count * (count - 1))
+
 
 class Segmenter(System):
     """A system that finds masks in images.

@@ -13,6 +13,7 @@ from torch import Tensor
 from inkwash.corruption.posterior import Posterior
 from inkwash.denoise.base import Denoiser
 from inkwash.errors import WrongUse
+from inkwash.nets.autoencoder import standardise
 from inkwash.sampling.guidance.base import Guidance, Guided, belief, believing
 
 
@@ -44,6 +45,11 @@ def dynamic_threshold(share: float = 0.995, *, ceiling: float = math.inf) -> Gui
         return x.clamp(-bound, bound) / bound
 
     return lambda denoiser: _Thresholded(denoiser, threshold)
+
+
+def standardised() -> Guidance:
+    """Each item with mean 0 and variance 1, for codes that were trained so (Zaman et al. 2024, "LDSeg")."""
+    return lambda denoiser: _Thresholded(denoiser, standardise)
 
 
 class _Thresholded(Guided):

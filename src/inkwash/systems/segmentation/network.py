@@ -54,13 +54,16 @@ def attends(config: NetworkConfig, spec: DataSpec) -> tuple[bool, ...]:
     )
 
 
-def unet(config: NetworkConfig, spec: DataSpec, *, inputs: int, outputs: int, image: int = 0) -> nn.Module:
+def unet(
+    config: NetworkConfig, spec: DataSpec, *, inputs: int, outputs: int, image: int = 0, classes: int = 0
+) -> nn.Module:
     """The network that `config` describes.
 
     Args:
         inputs: channels of what it is called with.
         outputs: channels of its result.
         image: channels of the condition `image` that is joined to its input.
+        classes: labels that it can be told.
     """
     spatial = len(spec.size)
     fold = config.patch**spatial
@@ -73,6 +76,7 @@ def unet(config: NetworkConfig, spec: DataSpec, *, inputs: int, outputs: int, im
         blocks=config.blocks,
         attention=attends(config, spec),
         head_channels=math.gcd(config.base, 32),
+        classes=classes,
         image=image * fold,
         dropout=config.dropout,
     )

@@ -1,0 +1,165 @@
+"""Autoencoders of the diffusers library: Stable Diffusion's `AutoencoderKL`, used as it is.
+
+It is somebody else's, hundreds of megabytes large and never trained here. So its weights are no part of the state of
+the module that holds it: neither optimizer nor averages nor checkpoints see them, and what is kept is a fingerprint.
+"""
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from inkwash.errors import WrongUse
+from inkwash.nets.adapters.base import require
+from inkwash.nets.autoencoder import Code
+from inkwash.nets.patched import cut, fill
+
+
+class FrozenKL(nn.Module):
+    """A frozen `AutoencoderKL`; it moves with the module that holds it and is always in evaluation mode.
+
+    Sides that are no multiple of `factor` are filled up with their mirrored edge, and the picture is cut back.
+
+    Args:
+        vae: the module.
+        name: where it is from, for messages.
+
+    Attributes:
+        channels: of a code.
+        pictures: channels of a picture.
+        factor: how many times shorter the side of a code is.
+        fingerprint: of its weights, 64 bits. A state with another one is refused.
+
+    Raises:
+        WrongUse: it is no AutoencoderKL, or its pictures come back with other channels.
+    """
+
+    fingerprint: Tensor
+
+    def __init__(self, vae: Any, *, name: str = "the autoencoder") -> None:
+        super().__init__()
+        kind, config = type(vae).__name__, getattr(vae, "config", {})
+        if kind != "AutoencoderKL" or config["in_channels"] != config["out_channels"]:
+            raise WrongUse(f"{name} is {kind}: an AutoencoderKL that gives back the channels it takes can be used")
+        # In a tuple, where torch does not look for parameters.
+        self._held = (vae.eval().requires_grad_(False),)
+        self.name = name
+        self.channels, self.pictures = int(config["latent_channels"]), int(config["in_channels"])
+        self.factor = 2 ** (len(config["block_out_channels"]) - 1)
+        self.register_buffer("fingerprint", _fingerprint(vae))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FrozenKL":
+        self._held[0]._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+    def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        found = state.get(f"{prefix}fingerprint")
+        if found is not None and not torch.equal(found.cpu(), self.fingerprint.cpu()):
+            raise WrongUse(f"{self.name}: these are not the weights it was trained with; give the folder that was used")
+        super()._load_from_state_dict(state, prefix, *rest)
+
+    def size_of(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """The size of the code of a picture of this size."""
+        return tuple(-(-side // self.factor) for side in size)
+
+    @torch.no_grad()
+    def encode(self, x: Float[Tensor, "b c h w"]) -> Code:
+        """The code of a picture in [-1, 1]; one of a single channel is copied to all that it takes.
+
+        Raises:
+            WrongUse: the picture has another number of channels.
+        """
+        if x.shape[1] not in (1, self.pictures):
+            raise WrongUse(f"a picture of {x.shape[1]} channels: {self.name} takes {self.pictures}, or 1 to be copied")
+        filled = fill(x, self.factor)
+        said = self._held[0].encode(filled.expand(-1, self.pictures, -1, -1), return_dict=False)[0]
+        return Code(said.mean, said.logvar)
+
+    @torch.no_grad()
+    def decode(self, z: Float[Tensor, "b c h w"], size: tuple[int, ...]) -> Float[Tensor, "b d ..."]:
+        """The picture of this size that a code stands for."""
+        return cut(self._held[0].decode(z, return_dict=False)[0], size)
+
+    def image_encoder(self, channels: int, *, dropout: float) -> "ImageEncoder":
+        """A new encoder of images that is trained, and begins as this one's.
+
+        Args:
+            channels: of the images.
+            dropout: in its residual blocks.
+        """
+        return ImageEncoder(self._held[0], channels, self.factor, dropout)
+
+
+class ImageEncoder(nn.Module):
+    """From images to codes: a copy of an autoencoder's encoder, and a 1x1 convolution that begins as its mean.
+
+    The mean at the autoencoder's own scale of images (`scaling_factor`), which is about that of the noise. Images of a
+    single channel are copied to those it takes; other numbers go through a 1x1 convolution first.
+    """
+
+    def __init__(self, vae: Any, channels: int, factor: int, dropout: float) -> None:
+        super().__init__()
+        pictures, codes = int(vae.config["in_channels"]), int(vae.config["latent_channels"])
+        self.factor = factor
+        self.enter: nn.Module | None = None
+        if channels not in (1, pictures):
+            self.enter = nn.Conv2d(channels, pictures, 1)
+        self.pictures = pictures
+        self.encoder = copy.deepcopy(vae.encoder).requires_grad_(True)
+        for module in self.encoder.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = dropout
+        weight, bias = torch.eye(codes, 2 * codes)[:, :, None, None], torch.zeros(codes)
+        if vae.quant_conv is not None:
+            weight, bias = vae.quant_conv.weight[:codes], vae.quant_conv.bias[:codes]
+        scale = float(vae.config["scaling_factor"])
+        self.leave = nn.Conv2d(2 * codes, codes, 1)
+        self.leave.weight = nn.Parameter(scale * weight.detach())
+        self.leave.bias = nn.Parameter(scale * bias.detach())
+
+    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
+        x = fill(image, self.factor)
+        x = x.expand(-1, self.pictures, -1, -1) if self.enter is None else self.enter(x)
+        made: Tensor = self.leave(self.encoder(x))
+        return made
+
+
+def _fingerprint(module: nn.Module) -> Tensor:
+    """64 bits of the digest of all weights."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
+    return torch.tensor(int.from_bytes(digest.digest(), "little", signed=True))
+
+
+def load(folder: str | Path) -> FrozenKL:
+    """The autoencoder that `save_pretrained` wrote to `folder` (of a whole pipeline: its `vae` folder).
+
+    Weights are read from safetensors alone, so nothing in them is run.
+
+    Raises:
+        WrongUse: diffusers is missing, or the folder holds no AutoencoderKL.
+    """
+    folder = Path(folder)
+    try:
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WrongUse(f"{folder}: no config.json of an autoencoder; of a pipeline give its vae folder") from error
+    if kind != "AutoencoderKL":
+        raise WrongUse(f"{folder}: holds a {kind}; an AutoencoderKL can be used")
+    diffusers = require("diffusers", "diffusers")
+    try:
+        # Not a fast but patchy loading, whose initial weights would be left where the file lacks some.
+        vae = diffusers.AutoencoderKL.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise WrongUse(f"{folder}: {str(error).splitlines()[0]}") from error
+    return FrozenKL(vae, name=str(folder))
