@@ -225,7 +225,7 @@ def evaluating(
     """`evaluate`, saying where it is; the last report carries the `Evaluation`."""
     system = generator(run)
     backends.prepare(system, run, backend or backends.default(system, run, options))
-    collection = find(path, skip_bad=skip_bad)
+    collection = find(path, skip_bad=skip_bad, like=Run.open(run))
     yield from looking(collection)
     last = None
     for last in measuring(system, str(run), collection, **options):

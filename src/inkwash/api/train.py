@@ -12,16 +12,17 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from inkwash import systems
 from inkwash.api import conditions, written
-from inkwash.api.describe import find, licence, looking
+from inkwash.api.describe import find, licence, looking, plan_of
 from inkwash.api.folder import check_empty
 from inkwash.api.plain import plain
 from inkwash.api.progress import Progress
 from inkwash.api.runs import build, processes
-from inkwash.data import ImageSet
+from inkwash.data import Collection, ImageSet, VolumeCollection
 from inkwash.data.augment import Augment
+from inkwash.data.volumes.plan import Plane
 from inkwash.errors import WrongUse, unknown
 from inkwash.evaluation import pictures
-from inkwash.systems.base import Generator
+from inkwash.systems.base import Generator, System
 from inkwash.training import Run, TrainOptions, fit
 from inkwash.training.options import parse
 
@@ -36,7 +37,8 @@ def training(
     out: str | Path,
     steps: int | None = None,
     minutes: float | None = None,
-    size: int = 64,
+    size: int | tuple[int, ...] = 64,
+    slices: Plane | None = None,
     batch: int | None = None,
     seed: int = 0,
     config: str | Path | None = None,
@@ -63,7 +65,8 @@ def training(
             raise WrongUse(f"{out} is a run of {run.system}, not of {system}")
         longer = {"steps": steps, "minutes": minutes}
         wanted = {**run.options.model_dump(), **{k: v for k, v in longer.items() if v is not None}}
-        size = run.spec.size[0]
+        size, plan = run.spec.size, plan_of(run)
+        slices = plan.slices if plan else None
         augment = _augment(run.manifest.data["augment"])
     options = parse(TrainOptions, {k: v for k, v in wanted.items() if k in TrainOptions.model_fields})
 
@@ -77,7 +80,7 @@ def training(
 
     collection = find(path, skip_bad=skip_bad)
     yield from looking(collection)
-    images = collection.images("train", size, channels=run.spec.channels if resume else None)
+    images = _images(collection, kind, size, slices, run.spec.channels if resume else None)
     report = collection.report()
     if report.masks == report.empty_masks:
         # Masks that are all empty say nothing: a system that needs masks has none.
@@ -96,8 +99,9 @@ def training(
             "fingerprint": images.fingerprint,
             "pictures": len(images),
             "masks": images.table.model_dump(mode="json") if images.table else None,
+            **images.recorded,
             "augment": asdict(augment),
-            "command": _command(system, path, out, size, options, given),
+            "command": _command(system, path, out, images.spec.size, slices, options, given),
         }
         run = Run.create(
             out, system=system, config=made, spec=images.spec, data=data, options=options, overwrite=overwrite
@@ -126,11 +130,12 @@ def train(system: str, path: str | Path, *, out: str | Path, **options: Any) -> 
 
     Args:
         system: its name; `inkwash.systems.names()` lists them.
-        path: a folder, zip, `.npz` or CSV list of images, or `bundled:retina`.
+        path: a folder, zip, `.npz` or CSV list of images or scans, or `bundled:retina`.
         out: the run folder; it must not exist, unless `resume` or `overwrite` is said.
-        **options: `steps` or `minutes`; `size` of the images in pixels (64); `batch`; `seed` (0); `config`, a YAML
-            file of options; `set`, options as a mapping or as "key=value"; `resume` to go on with a stopped run;
-            `overwrite`; `skip_bad` to leave out files that can't be used.
+        **options: `steps` or `minutes`; `size` of the images in pixels, or of patches of volumes in voxels (64), a
+            number or a tuple; `slices`, "axial", "coronal" or "sagittal", to read volumes as pictures; `batch`; `seed`
+            (0); `config`, a YAML file of options; `set`, options as a mapping or as "key=value"; `resume` to go on with
+            a stopped run; `overwrite`; `skip_bad` to leave out files that can't be used.
 
     Raises:
         WrongUse: something handed in can't be used; nothing was written.
@@ -139,6 +144,24 @@ def train(system: str, path: str | Path, *, out: str | Path, **options: Any) -> 
     *_, last = training(system, path, out=out, **options)
     run: Run = last.result
     return run
+
+
+def _images(
+    collection: Collection,
+    kind: type[System],
+    size: int | tuple[int, ...],
+    slices: Plane | None,
+    channels: int | None,
+) -> ImageSet:
+    """The images to train on."""
+    where = collection.source.path
+    if isinstance(collection, VolumeCollection):
+        if slices is None and issubclass(kind, Generator):
+            raise WrongUse(f"{kind.name} makes pictures, and {where} holds volumes: add --slices axial, or another plane")
+        return collection.images("train", size, channels=channels, slices=slices)
+    if slices is not None:
+        raise WrongUse(f"{where} holds pictures: --slices is how volumes are read as pictures")
+    return collection.images("train", size, channels=channels)
 
 
 def _reading(images: ImageSet) -> Iterator[Progress]:
@@ -187,10 +210,18 @@ def _augment(values: Mapping[str, Any]) -> Augment:
 
 
 def _command(
-    system: str, path: str | Path, out: str | Path, size: int, options: TrainOptions, given: Mapping[str, Any]
+    system: str,
+    path: str | Path,
+    out: str | Path,
+    size: tuple[int, ...],
+    slices: str | None,
+    options: TrainOptions,
+    given: Mapping[str, Any],
 ) -> str:
     """What to type to train this again."""
-    words = ["inkwash", "train", system, str(path), "--out", str(out), "--size", str(size)]
+    sides = plain(size[:1] if len(set(size)) == 1 else size)
+    words = ["inkwash", "train", system, str(path), "--out", str(out), "--size", sides]
+    words += ["--slices", slices] if slices else []
     words += ["--steps", str(options.steps)] if options.steps else ["--minutes", f"{options.minutes:g}"]
     words += ["--batch", str(options.batch), "--seed", str(options.seed)]
     words += [word for key, value in given.items() for word in ("--set", f"{key}={plain(value)}")]

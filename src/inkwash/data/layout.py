@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -20,6 +21,8 @@ _MASK_SUFFIX = re.compile(
 )
 _IMAGE_SUFFIX = re.compile(r"(?<=.)[-_ ](?:images?|img|orig|original|training|test)$", re.IGNORECASE)
 _PATIENT = re.compile(r"(?:patient|pat|subject|sub|subj|case)[-_ ]?\d+", re.IGNORECASE)
+# As the Medical Segmentation Decathlon and nnU-Net call their folders.
+_TRAINING = re.compile(r"(images|labels)(tr|ts)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,25 @@ class _Name:
         return self.folders, _IMAGE_SUFFIX.sub("", _MASK_SUFFIX.sub("", self.stem))
 
 
-def read_layout(names: list[str]) -> Found:
+def is_picture(name: str) -> bool:
+    """Whether the ending is that of a picture."""
+    return PurePosixPath(name).suffix.lower() in SUFFIXES
+
+
+def stem(name: str) -> str:
+    """The name of a file without its folders and its ending; `.nii.gz` is one ending."""
+    path = PurePosixPath(name)
+    return PurePosixPath(path.stem).stem if path.name.lower().endswith(".nii.gz") else path.stem
+
+
+def read_layout(names: list[str], wanted: Callable[[str], bool] = is_picture) -> Found:
     """Find pictures, masks, splits and classes in the names of files.
 
     A folder called `train`, `val` or `test` (or a usual synonym) is a split, one called `masks`, `labels`,
     `vessels`, ... holds masks if its names pair with pictures; names such as `x_mask.png` beside `x.png` do as
     well. What folders remain are patients if they are called so (`patient01`), classes otherwise.
     """
-    pictures = [_take_apart(n) for n in names if PurePosixPath(n).suffix.lower() in SUFFIXES]
+    pictures = [_take_apart(n) for n in names if wanted(n)]
     images, masks, found = _pair(pictures)
     levels = list(zip(*(i.folders for i in images), strict=False))
     base = next((k for k, level in enumerate(levels) if len(set(level)) > 1), len(levels))
@@ -66,7 +80,7 @@ def read_layout(names: list[str]) -> Found:
 def _take_apart(name: str) -> _Name:
     path = PurePosixPath(name)
     split, in_images, in_masks, folders = None, False, False, []
-    for part in path.parts[:-1]:
+    for part in _parts(path):
         if part.lower() in SPLITS and split is None:
             split = SPLITS[part.lower()]
         elif part.lower() in MASKS:
@@ -75,7 +89,16 @@ def _take_apart(name: str) -> _Name:
             in_images = True
         else:
             folders.append(part)
-    return _Name(name, split, tuple(folders), path.stem, in_images, in_masks)
+    return _Name(name, split, tuple(folders), stem(name), in_images, in_masks)
+
+
+def _parts(path: PurePosixPath) -> list[str]:
+    """The folders of a name; `imagesTr` is `train` and `images`."""
+    found: list[str] = []
+    for part in path.parts[:-1]:
+        training = _TRAINING.fullmatch(part)
+        found += [training[2], training[1]] if training else [part]
+    return found
 
 
 def _pair(names: list[_Name]) -> tuple[list[_Name], dict[str, str], Found]:
@@ -116,6 +139,7 @@ def _match(images: list[_Name], masks: list[_Name], found: Found) -> tuple[list[
             pairs[image.name] = by_key.pop((same[0].split, same[0].key)).name
         else:
             found.problems.append((image.name, "has no mask"))
+            found.unmasked.append(image.name)
     found.problems += [(m.name, "is a mask without a picture") for m in by_key.values()]
     return [i for i in images if i.name in pairs], pairs, found
 
