@@ -19,7 +19,7 @@ from inkwash.api.progress import Progress
 from inkwash.api.runs import build, processes
 from inkwash.data import Collection, ImageSet, VolumeCollection
 from inkwash.data.augment import Augment
-from inkwash.data.volumes.plan import Plane
+from inkwash.data.volumes.plan import plane_of
 from inkwash.errors import WrongUse, unknown
 from inkwash.evaluation import pictures
 from inkwash.systems.base import Generator, System
@@ -38,7 +38,7 @@ def training(
     steps: int | None = None,
     minutes: float | None = None,
     size: int | tuple[int, ...] = 64,
-    slices: Plane | None = None,
+    slices: str | None = None,
     batch: int | None = None,
     seed: int = 0,
     config: str | Path | None = None,
@@ -75,6 +75,7 @@ def training(
     if not resume:
         # Reading the data may take minutes: what is wrong without them is said before.
         parse(kind.Config, _of(kind.Config, given))
+        plane_of(slices)
         if first and not overwrite:
             check_empty(Path(out))
 
@@ -150,14 +151,14 @@ def _images(
     collection: Collection,
     kind: type[System],
     size: int | tuple[int, ...],
-    slices: Plane | None,
+    slices: str | None,
     channels: int | None,
 ) -> ImageSet:
     """The images to train on."""
     where = collection.source.path
     if isinstance(collection, VolumeCollection):
         if slices is None and issubclass(kind, Generator):
-            raise WrongUse(f"{kind.name} makes pictures, and {where} holds volumes: add --slices axial, or another plane")
+            raise WrongUse(f"{kind.name} makes pictures, and {where} holds volumes: add --slices axial, or another")
         return collection.images("train", size, channels=channels, slices=slices)
     if slices is not None:
         raise WrongUse(f"{where} holds pictures: --slices is how volumes are read as pictures")

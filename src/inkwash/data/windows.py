@@ -34,7 +34,7 @@ def cover(size: Size, window: Size, overlap: float) -> list[Size]:
         return list(product(d, h, w))
     step = tuple(max(1, int(w * (1 - overlap))) for w in window)
     found = _monai().dense_patch_slices(size, window, step)
-    return sorted({(d.start, h.start, w.start) for d, h, w in found})
+    return sorted({(int(d.start), int(h.start), int(w.start)) for d, h, w in found})
 
 
 def importance(window: Size) -> Float[Tensor, "d h w"]:

@@ -112,7 +112,7 @@ def of_names(source: Source, names: list[str]) -> Cases:
     found = read_layout([*plain, *stands_for], lambda name: True)
     what = " and ".join((["volumes"] if plain else []) + (["DICOM series"] if series else []))
     masked = any(item.mask for item in found.items)
-    made = Cases([], f"{what}, {found.layout}" if masked else what, problems=problems, remarks=found.remarks)
+    made = Cases([], f"{what}, {found.layout}" if masked else what, problems=problems)
     known = frozenset[str]().union(*(header.identity for header in headers.values()))
 
     def case(name: str, mask: str | None, split: str | None, group: str | None) -> Case:

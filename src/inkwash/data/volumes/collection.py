@@ -1,13 +1,12 @@
 """A user's scans, whatever they lie in: opened, looked at, reported, and read to train on."""
 
 from collections.abc import Iterator
-from typing import get_args
 
 from inkwash.data.collection import Collection
 from inkwash.data.source import Source
 from inkwash.data.spec import DataSpec
 from inkwash.data.volumes.cases import Cases
-from inkwash.data.volumes.plan import Plan, Plane
+from inkwash.data.volumes.plan import Plan, plane_of
 from inkwash.data.volumes.report import VolumeReport, make_report
 from inkwash.data.volumes.survey import Survey, survey
 from inkwash.data.volumes.volumeset import Recipe, VolumeSet
@@ -46,7 +45,7 @@ class VolumeCollection(Collection):
         size: int | tuple[int, ...],
         *,
         channels: int | None = None,
-        slices: Plane | None = None,
+        slices: str | None = None,
     ) -> VolumeSet:
         """Patches of the scans of one split, or their slices.
 
@@ -61,8 +60,7 @@ class VolumeCollection(Collection):
                 not fit patches or slices.
         """
         seen, where = self._looked(), self.source.path
-        if slices is not None and slices not in get_args(Plane):
-            raise unknown("plane", slices, get_args(Plane))
+        plane = plane_of(slices)
         if seen.problems and not self.skip_bad:
             raise WrongUse(f"{where}: {describe_problems(seen)}; mend them, or leave them out with --skip-bad")
         if split not in ("train", "val", "test", "all"):
@@ -73,7 +71,7 @@ class VolumeCollection(Collection):
             raise WrongUse(f"{where}: no scans in split {split!r}: {counts or 'there are no good scans at all'}")
         if channels is not None and channels != seen.channels:
             raise WrongUse(f"{where}: its scans have {seen.channels} channels and can't be read with {channels}")
-        plan = self.plan if self.plan is not None and slices in (None, self.plan.slices) else seen.plan(slices)
+        plan = self.plan if self.plan is not None and plane in (None, self.plan.slices) else seen.plan(plane)
         recipe = Recipe(plan, sizes(size, flat=plan.slices is not None), seen.table, focus=split == "train")
         spec = DataSpec(
             channels=seen.channels, size=recipe.size, mask_classes=seen.table.classes if seen.table else None

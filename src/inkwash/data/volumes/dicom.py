@@ -121,8 +121,7 @@ def _step(positions: NDArray[np.float64], normal: NDArray[np.float64], thickness
     if np.abs(gaps - usual).max() > _ROUNDED * usual:
         worst = int(np.abs(gaps - usual).argmax())
         raise Unreadable(
-            f"misses slices: {gaps[worst]:.3g} mm between slices {worst + 1} and {worst + 2}, and {usual:.3g} mm between "
-            "others"
+            f"misses slices: {gaps[worst]:.3g} mm between slices {worst + 1} and {worst + 2}, elsewhere {usual:.3g} mm"
         )
     step = (positions[-1] - positions[0]) / (len(positions) - 1)
     astray = positions - positions[0] - np.arange(len(positions))[:, None] * step

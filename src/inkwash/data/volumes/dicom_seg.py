@@ -4,6 +4,7 @@ A segmentation belongs into the patient's study, so it carries the identity of i
 does.
 """
 
+import logging
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -36,6 +37,7 @@ def write(path: Path, scan: DicomVolume, mask: Pixels, names: Sequence[str], alg
         sources = sources[:1]
     elif len(scan.headers) != len(sources):
         raise Unreadable("lies in several files of several frames each, which a segmentation can't refer to")
+    logging.getLogger("highdicom").setLevel(logging.CRITICAL)  # it has no notion of what must not be said
     described = [
         highdicom.seg.SegmentDescription(
             segment_number=number,
@@ -57,6 +59,7 @@ def write(path: Path, scan: DicomVolume, mask: Pixels, names: Sequence[str], alg
                 pixel_array=_in_file_order(scan, mask),
                 segmentation_type="BINARY",
                 segment_descriptions=described,
+                omit_empty_frames=bool(mask.any()),
                 series_instance_uid=highdicom.UID(),
                 series_number=9000,
                 sop_instance_uid=highdicom.UID(),

@@ -56,7 +56,7 @@ class Grid:
         """The volume of a voxel in millilitres."""
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
 
-    def world(self, index: NDArray[np.float64]) -> NDArray[np.float64]:
+    def world(self, index: Pixels) -> Pixels:
         """RAS millimetres `(..., 3)` of array indices `(..., 3)`."""
         return index @ self.affine[:3, :3].T + self.affine[:3, 3]
 

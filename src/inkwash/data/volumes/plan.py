@@ -1,6 +1,6 @@
 """How scans become what a network sees: decided once for a data set, written down in the run, applied to every scan."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,11 +8,22 @@ from pydantic import BaseModel, ConfigDict
 
 from inkwash.data.volumes.geometry import Grid
 from inkwash.data.volumes.resample import Axes, Axis
+from inkwash.errors import unknown
 
 Plane = Literal["axial", "coronal", "sagittal"]
 # Slices as they are looked at: feet first, nose up or head up, the patient's left on the right.
 _ORIENTATION = {"axial": "SPL", "coronal": "PIL", "sagittal": "LIP"}
-PLANES = tuple(_ORIENTATION)
+PLANES: tuple[Plane, ...] = get_args(Plane)
+
+
+def plane_of(name: str | None) -> Plane | None:
+    """The plane that a user names; raises `WrongUse` where there is none of that name."""
+    for plane in PLANES:
+        if plane == name:
+            return plane
+    if name is not None:
+        raise unknown("plane", name, PLANES)
+    return None
 
 
 class Intensity(BaseModel):
