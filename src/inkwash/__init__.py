@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from inkwash.api.export import export
     from inkwash.api.field_map import field_map
     from inkwash.api.pareto import pareto
+    from inkwash.api.predict import predict
     from inkwash.api.reading_list import reading_list
     from inkwash.api.reproduce import reproduce
     from inkwash.api.runs import load
@@ -56,6 +57,7 @@ _FUNCTIONS = {
     "field_map": "field_map",
     "load": "runs",
     "pareto": "pareto",
+    "predict": "predict",
     "reading_list": "reading_list",
     "reproduce": "reproduce",
     "sample": "sample",
@@ -94,6 +96,7 @@ __all__ = [
     "load",
     "nets",
     "pareto",
+    "predict",
     "reading",
     "reading_list",
     "reproduce",

@@ -58,7 +58,7 @@ def test_another_autoencoder_is_refused(folder, tmp_path):
     tiny_vae(seed=1).save_pretrained(tmp_path / "other")
     kept = load(folder).state_dict()
     load(folder).load_state_dict(kept)
-    with pytest.raises(WrongUse, match="other.*the folder that was used"):
+    with pytest.raises(WrongUse, match=r"other.*the folder that was used"):
         load(tmp_path / "other").load_state_dict(kept)
 
 
@@ -85,9 +85,9 @@ def test_images_may_have_any_number_of_channels(channels):
 def test_wrong_folders_say_what_would_be_right(folder, tmp_path):
     with pytest.raises(WrongUse, match="vae folder"):
         load(tmp_path)
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "config.json").write_text(json.dumps({"_class_name": "UNet2DModel"}))
     with pytest.raises(WrongUse, match="holds a UNet2DModel"):
-        (tmp_path / "unet").mkdir()
-        (tmp_path / "unet" / "config.json").write_text(json.dumps({"_class_name": "UNet2DModel"}))
         load(tmp_path / "unet")
     (folder / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(WrongUse, match=str(folder)):

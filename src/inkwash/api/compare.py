@@ -12,6 +12,7 @@ from inkwash.api.comparison.plan import Plan, planned
 from inkwash.api.comparison.work import Job, Result, result, warming, working
 from inkwash.api.describe import find, looking
 from inkwash.api.plain import plain
+from inkwash.api.mask_evaluation import check_pictures
 from inkwash.api.progress import Progress
 from inkwash.atomic import sweep
 from inkwash.data import Collection
@@ -44,10 +45,12 @@ def comparing(
     if base not in names:
         raise WrongUse(f"--baseline is one of the --systems {','.join(names)}, not {base}")
     collection = find(path, skip_bad=skip_bad)
+    check_pictures(collection)
     yield from looking(collection)
     other = None
     if cross is not None:
         other = find(cross, skip_bad=skip_bad)
+        check_pictures(other)
         yield from looking(other)
     parts = divisions(collection, folds, path)
     plan = _with_data(plan, parts, path, other, cross)

@@ -75,7 +75,7 @@ def _masks(run: Run, text: str) -> Int64[Tensor, "n h w"]:
             raise WrongUse(f"{text}: no such file: --condition takes a mask, a folder of masks, or a data set")
         if path.is_file() and path.suffix.lower() not in (".zip", ".npz", ".csv", ".tsv"):
             return read_masks(path, (high, wide), table)
-    collection = find(text)
+    collection = find(text, like=run)
     report = collection.report()
     if not report.masks:
         return read_masks(path, (high, wide), table)

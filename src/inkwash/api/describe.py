@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from inkwash.api.progress import Progress
-from inkwash.data import Collection, Report, open_collection
+from inkwash.data import Collection, Report, VolumeCollection, VolumeReport, open_collection
 from inkwash.data.packs import bundled, licence_of
+from inkwash.data.volumes.plan import Plan
+from inkwash.training.run import Run
 
 BUNDLED = "bundled:"
 
@@ -15,16 +17,29 @@ def licence(path: str) -> str | None:
     return licence_of(path.removeprefix(BUNDLED)) if path.startswith(BUNDLED) else None
 
 
-def find(path: str | Path, *, skip_bad: bool = False) -> Collection:
-    """Open a user's data, or `bundled:NAME` for the pictures that come with Inkwash."""
+def find(path: str | Path, *, skip_bad: bool = False, like: Run | None = None) -> Collection:
+    """Open a user's data, or `bundled:NAME` for the pictures that come with Inkwash.
+
+    Args:
+        like: a run; scans are read as those that it was trained on.
+    """
     text = str(path)
     if text.startswith(BUNDLED):
         path = bundled(text.removeprefix(BUNDLED))
-    return open_collection(path, skip_bad=skip_bad)
+    collection = open_collection(path, skip_bad=skip_bad)
+    if like is not None and isinstance(collection, VolumeCollection):
+        collection.plan = plan_of(like)
+    return collection
+
+
+def plan_of(run: Run) -> Plan | None:
+    """How the scans were read that a run was trained on; None where it was trained on pictures."""
+    said = run.manifest.data.get("volumes")
+    return None if said is None else Plan.model_validate(said)
 
 
 def looking(collection: Collection) -> Iterator[Progress]:
-    """Look at every picture once, saying where it is."""
+    """Look at every picture or scan once, saying where it is."""
     for done in collection.scan():
         yield Progress("looking", done, len(collection))
 
@@ -36,8 +51,8 @@ def describing(path: str | Path) -> Iterator[Progress]:
     yield Progress("looking", len(collection), len(collection), result=collection.report())
 
 
-def describe(path: str | Path) -> Report:
-    """What is this folder, zip, `.npz` or CSV list, is it sound, what can be trained on it?
+def describe(path: str | Path) -> Report | VolumeReport:
+    """What is this folder, zip, `.npz` or CSV list of pictures or scans, is it sound, what can be trained on it?
 
     Args:
         path: the data, or `bundled:retina`.
@@ -46,5 +61,5 @@ def describe(path: str | Path) -> Report:
         WrongUse: there is nothing there that could be read.
     """
     *_, last = describing(path)
-    report: Report = last.result
+    report: Report | VolumeReport = last.result
     return report

@@ -242,7 +242,7 @@ def evaluating(
         else:
             what = f"{run} is a run of {system.name}, which does {system.task}"
             raise WrongUse(f"{what}: pictures and masks can be measured")
-        collection = find(path, skip_bad=skip_bad)
+        collection = find(path, skip_bad=skip_bad, like=Run.open(run))
         yield from looking(collection)
     if isinstance(system, Segmenter):
         yield from evaluating_masks(system, run, collection, f"inkwash evaluate {run} {path}", **options)

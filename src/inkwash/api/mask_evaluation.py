@@ -13,7 +13,7 @@ from inkwash.api.progress import Progress
 from inkwash.api.segmenting import Segmented, of_mean, segmenting
 from inkwash.atomic import write_text
 from inkwash.corruption.noise import Noise
-from inkwash.data import Collection, ImageSet
+from inkwash.data import Collection, ImageSet, VolumeCollection
 from inkwash.errors import WrongUse
 from inkwash.evaluation.report import Metric
 from inkwash.evaluation.segmentation import table
@@ -79,8 +79,17 @@ class MaskEvaluation(BaseModel):
         return "\n".join(lines)
 
 
+def check_pictures(collection: Collection) -> None:
+    """Raises `WrongUse` for scans, whose windows are no cases of their own."""
+    if isinstance(collection, VolumeCollection):
+        raise WrongUse(
+            f"{collection.source.path} holds scans: masks are measured in pictures; inkwash predict finds those of scans"
+        )
+
+
 def held_out(collection: Collection, system: Segmenter) -> tuple[str, ImageSet]:
     """The split kept from training, and its images at the system's size: test if there is one, else validation."""
+    check_pictures(collection)
     splits = collection.report().splits
     split = next((name for name in ("test", "val") if name in splits), None)
     if split is None:

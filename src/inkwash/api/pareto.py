@@ -90,7 +90,7 @@ def comparing(
     for cache in caches:
         system.way(cache=cache)
 
-    collection = find(path, skip_bad=skip_bad)
+    collection = find(path, skip_bad=skip_bad, like=folder)
     yield from looking(collection)
     split, real = held_out(collection, system)
     train = collection.images("train", system.spec.size, channels=system.spec.channels)

@@ -9,8 +9,9 @@ import torch
 import yaml
 
 from inkwash import systems
+from inkwash.api.describe import find
 from inkwash.api.evaluate import Evaluation, evaluating
-from inkwash.api.mask_evaluation import MaskEvaluation
+from inkwash.api.mask_evaluation import MaskEvaluation, check_pictures
 from inkwash.api.progress import Progress
 from inkwash.api.show import show
 from inkwash.api.shown import Page
@@ -42,6 +43,7 @@ def reproducing(
     kind = systems.get(system)
     if cards is not None and not Path(cards).is_dir():
         raise WrongUse(f"{cards} is no folder: --cards is the folder in which {system}.yaml is written")
+    check_pictures(find(data))
     page = show(system, lang=lang)
     if run is None:
         folder = Path(out) if out is not None else Path("runs") / f"reproduce-{system}"

@@ -12,14 +12,15 @@ import yaml
 
 from inkwash import systems
 from inkwash.api import conditions, written
-from inkwash.api.describe import find, licence, looking
+from inkwash.api.describe import find, licence, looking, plan_of
 from inkwash.api.folder import check_empty
 from inkwash.api.given import AUGMENTS, augmentation, of, pairs
 from inkwash.api.mask_preview import mask_preview
 from inkwash.api.plain import plain
 from inkwash.api.progress import Progress
 from inkwash.api.runs import build
-from inkwash.data import Collection, ImageSet
+from inkwash.data import Collection, ImageSet, VolumeCollection
+from inkwash.data.volumes.plan import plane_of
 from inkwash.errors import WrongUse, unknown
 from inkwash.evaluation import pictures
 from inkwash.systems.base import Generator, System
@@ -38,7 +39,8 @@ def training(
     out: str | Path,
     steps: int | None = None,
     minutes: float | None = None,
-    size: int = 64,
+    size: int | tuple[int, ...] = 64,
+    slices: str | None = None,
     batch: int | None = None,
     seed: int = 0,
     config: str | Path | None = None,
@@ -72,19 +74,21 @@ def training(
     if stopped is not None:
         longer = {**{k: given[k] for k in CHANGEABLE & given.keys()}, "steps": steps, "minutes": minutes}
         wanted = {**stopped.options.model_dump(), **{k: v for k, v in longer.items() if v is not None}}
-        size = stopped.spec.size[0]
+        size, plan = stopped.spec.size, plan_of(stopped)
+        slices = plan.slices if plan else None
         augment = augmentation(stopped.manifest.data["augment"])
     options = parse(TrainOptions, {k: v for k, v in wanted.items() if k in TrainOptions.model_fields})
     if stopped is None:
         # Reading the data may take minutes: what is wrong without them is said before.
         parse(kind.Config, of(kind.Config, given))
+        plane_of(slices)
         if not overwrite:
             by_first(lambda: check_empty(Path(out)))
 
     with together():
         collection = find(path, skip_bad=skip_bad) if collection is None else collection
         yield from looking(collection)
-        images = collection.images("train", size, channels=stopped.spec.channels if stopped else None)
+        images = _images(collection, kind, size, slices, stopped.spec.channels if stopped else None)
         report = collection.report()
         if report.masks == report.empty_masks:
             # Masks that are all empty say nothing: a system that needs masks has none.
@@ -107,8 +111,9 @@ def training(
             "fingerprint": images.fingerprint,
             "pictures": len(images),
             "masks": images.table.model_dump(mode="json") if images.table else None,
+            **images.recorded,
             "augment": asdict(augment),
-            "command": command or _command(system, path, out, size, options, given),
+            "command": command or _command(system, path, out, images.spec.size, slices, options, given),
         }
         run = Run.create(
             out, system=system, config=made, spec=images.spec, data=data, options=options, overwrite=overwrite
@@ -138,12 +143,13 @@ def train(system: str, path: str | Path, *, out: str | Path, **options: Any) -> 
 
     Args:
         system: its name; `inkwash.systems.names()` lists them.
-        path: a folder, zip, `.npz` or CSV list of images, or `bundled:retina`.
+        path: a folder, zip, `.npz` or CSV list of images or scans, or `bundled:retina`.
         out: the run folder; it must not exist, unless `resume` or `overwrite` is said.
-        **options: `steps` or `minutes`; `size` of the images in pixels (64); `batch`; `seed` (0); `config`, a YAML
-            file of options; `set`, options as a mapping or as "key=value"; `resume` to go on with the run in `out`
-            where it was stopped, or begin it where there is none; `overwrite`; `skip_bad` to leave out files that
-            can't be used.
+        **options: `steps` or `minutes`; `size` of the images in pixels, or of patches of volumes in voxels (64), a
+            number or a tuple; `slices`, "axial", "coronal" or "sagittal", to read volumes as pictures; `batch`; `seed`
+            (0); `config`, a YAML file of options; `set`, options as a mapping or as "key=value"; `resume` to go on with
+            the run in `out` where it was stopped, or begin it where there is none; `overwrite`; `skip_bad` to leave out
+            files that can't be used.
 
     A run that goes on keeps its options, but for its length and those that don't change its path (`shard`,
     `accumulation`, `workers`, how often things are written): these may be given anew.
@@ -168,6 +174,24 @@ def _stopped(out: Path, system: str) -> Run | None:
     return run
 
 
+def _images(
+    collection: Collection,
+    kind: type[System],
+    size: int | tuple[int, ...],
+    slices: str | None,
+    channels: int | None,
+) -> ImageSet:
+    """The images to train on."""
+    where = collection.source.path
+    if isinstance(collection, VolumeCollection):
+        if slices is None and issubclass(kind, Generator):
+            raise WrongUse(f"{kind.name} makes pictures, and {where} holds volumes: add --slices axial, or another")
+        return collection.images("train", size, channels=channels, slices=slices)
+    if slices is not None:
+        raise WrongUse(f"{where} holds pictures: --slices is how volumes are read as pictures")
+    return collection.images("train", size, channels=channels)
+
+
 def _reading(images: ImageSet) -> Iterator[Progress]:
     for done in images.prepare():
         yield Progress("reading", done, len(images))
@@ -188,10 +212,18 @@ def _file(path: str | Path | None) -> dict[str, Any]:
 
 
 def _command(
-    system: str, path: str | Path, out: str | Path, size: int, options: TrainOptions, given: Mapping[str, Any]
+    system: str,
+    path: str | Path,
+    out: str | Path,
+    size: tuple[int, ...],
+    slices: str | None,
+    options: TrainOptions,
+    given: Mapping[str, Any],
 ) -> str:
     """What to type to train this again."""
-    words = ["inkwash", "train", system, str(path), "--out", str(out), "--size", str(size)]
+    sides = plain(size[:1] if len(set(size)) == 1 else size)
+    words = ["inkwash", "train", system, str(path), "--out", str(out), "--size", sides]
+    words += ["--slices", slices] if slices else []
     words += ["--steps", str(options.steps)] if options.steps else ["--minutes", f"{options.minutes:g}"]
     words += ["--batch", str(options.batch), "--seed", str(options.seed)]
     words += [word for key, value in given.items() for word in ("--set", f"{key}={plain(value)}")]

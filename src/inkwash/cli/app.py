@@ -20,6 +20,7 @@ from inkwash.cli.failure import explain
 from inkwash.cli.list import list_entries
 from inkwash.cli.map import field_map
 from inkwash.cli.pareto import pareto
+from inkwash.cli.predict import predict
 from inkwash.cli.rank import rank, size
 from inkwash.cli.reproduce import reproduce
 from inkwash.cli.sample import sample
@@ -36,7 +37,9 @@ def _version() -> str:
 
 
 def _worth_showing(default: object) -> object:
-    return None if default is False or default == () else default
+    if default is False or default == ():
+        return None
+    return ",".join(map(str, default)) if isinstance(default, tuple) else default
 
 
 app = App(
@@ -56,6 +59,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "data": data,
     "train": train,
     "sample": sample,
+    "predict": predict,
     "evaluate": evaluate,
     "compare": compare,
     "tune": tune,

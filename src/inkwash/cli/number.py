@@ -1,4 +1,4 @@
-"""Whole numbers on the command line. Left alone, the parser rounds `--steps 2.5` and says nothing."""
+"""Whole numbers and sizes on the command line. Left alone, the parser rounds `--steps 2.5` and says nothing."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -13,4 +13,13 @@ def _whole(_: Any, tokens: Sequence[Token]) -> int:
         raise ValueError(f"{tokens[0].value!r} is not a whole number") from None
 
 
+def _sides(_: Any, tokens: Sequence[Token]) -> tuple[int, ...]:
+    text = tokens[0].value
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"{text!r} is no size: a whole number, or several with commas between them") from None
+
+
 Whole = Annotated[int, Parameter(converter=_whole)]
+Sides = Annotated[tuple[int, ...], Parameter(converter=_sides, n_tokens=1)]

@@ -1,11 +1,11 @@
 """`inkwash train`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from inkwash.cli.number import Whole
+from inkwash.cli.number import Sides, Whole
 from inkwash.cli.progress import follow
 
 
@@ -17,7 +17,8 @@ def train(
     out: Path,
     steps: Whole | None = None,
     minutes: float | None = None,
-    size: Whole = 64,
+    size: Sides = (64,),
+    slices: Literal["axial", "coronal", "sagittal"] | None = None,
     batch: Whole | None = None,
     seed: Whole = 0,
     config: Path | None = None,
@@ -26,10 +27,11 @@ def train(
     overwrite: bool = False,
     skip_bad: bool = False,
 ) -> None:
-    """Train a system on images and write a run folder.
+    """Train a system on images or scans and write a run folder.
 
     $ inkwash train polyp-ddpm polyps/ --out runs/polyp --minutes 10
     $ inkwash train ddpm xrays.zip --out runs/xray --steps 20000 --set predict=eps base=64
+    $ inkwash train unet Task04_Hippocampus/ --out runs/hippocampus --minutes 10 --size 40,56,40
 
     Stopped with Ctrl-C or killed, it goes on with the same command and --resume. Several processes train together:
 
@@ -37,11 +39,13 @@ def train(
 
     Args:
         system: which system; inkwash list --systems names them.
-        path: a folder, a zip, an .npz (MedMNIST layout) or a .csv list of images.
+        path: a folder, a zip, an .npz (MedMNIST layout) or a .csv list of images, or of scans (NIfTI, DICOM).
         out: the run folder to write.
         steps: train for this many steps.
         minutes: train for this long instead.
-        size: side of the images in pixels.
+        size: side of the images in pixels, or height,width; of volumes that of a patch in voxels, or
+            depth,height,width.
+        slices: train on slices of volumes as if they were pictures.
         batch: images a step; what suits the system by default.
         seed: of all randomness; the same seed gives the same run.
         config: a YAML file of options.
@@ -59,7 +63,8 @@ def train(
             out=out,
             steps=steps,
             minutes=minutes,
-            size=size,
+            size=size[0] if len(size) == 1 else size,
+            slices=slices,
             batch=batch,
             seed=seed,
             config=config,

@@ -57,6 +57,11 @@ class ImageSet:
         """How the values in mask files were read as classes; None where there are no masks."""
         return self._reading.table
 
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What a prediction needs to know to read other pictures in the same way."""
+        return {"ranges": {depth: list(ends) for depth, ends in self._reading.ranges.items()}}
+
     def prepare(self) -> Iterator[int]:
         """Decode what isn't in the cache; yields how many pictures are done, nothing where all are."""
         if self._images is not None:

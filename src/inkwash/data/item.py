@@ -43,6 +43,7 @@ class Found:
         problems: (name, reason) of what can't be an item.
         unused: the other columns.
         remarks: choices that the user should know of.
+        unmasked: pictures among the problems that lack nothing but a mask.
     """
 
     items: list[Item]
@@ -51,3 +52,4 @@ class Found:
     problems: list[tuple[str, str]] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    unmasked: list[str] = field(default_factory=list)

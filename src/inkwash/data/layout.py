@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -25,6 +26,8 @@ _ANNOTATOR = re.compile(
     r"(?<=.)[-_ .](?:annotator|rater|reader|expert|observer|(?P<mask>masks?|seg|gt))?[-_ .]?(?P<number>\d{1,2})$",
     re.IGNORECASE,
 )
+# As the Medical Segmentation Decathlon and nnU-Net call their folders.
+_TRAINING = re.compile(r"(images|labels)(tr|ts)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,18 @@ class _Name:
         return self.folders, _ANNOTATOR.sub("", self.stem)
 
 
-def read_layout(names: list[str]) -> Found:
+def is_picture(name: str) -> bool:
+    """Whether the ending is that of a picture."""
+    return PurePosixPath(name).suffix.lower() in SUFFIXES
+
+
+def stem(name: str) -> str:
+    """The name of a file without its folders and its ending; `.nii.gz` is one ending."""
+    path = PurePosixPath(name)
+    return PurePosixPath(path.stem).stem if path.name.lower().endswith(".nii.gz") else path.stem
+
+
+def read_layout(names: list[str], wanted: Callable[[str], bool] = is_picture) -> Found:
     """Find pictures, masks, splits and classes in the names of files.
 
     A folder called `train`, `val` or `test` (or a usual synonym) is a split, one called `masks`, `labels`,
@@ -68,7 +82,7 @@ def read_layout(names: list[str]) -> Found:
     remain are patients if they are called so (`patient01`), classes otherwise; patients are found in the names of
     files too, where all are called so and some patient has several pictures.
     """
-    pictures = [_take_apart(n) for n in names if PurePosixPath(n).suffix.lower() in SUFFIXES]
+    pictures = [_take_apart(n) for n in names if wanted(n)]
     images, masks, found = _pair(pictures)
     levels = list(zip(*(i.folders for i in images), strict=False))
     base = next((k for k, level in enumerate(levels) if len(set(level)) > 1), len(levels))
@@ -99,7 +113,7 @@ def _patients(images: list[_Name]) -> list[str]:
 def _take_apart(name: str) -> _Name:
     path = PurePosixPath(name)
     split, in_images, in_masks, folders = None, False, False, []
-    for part in path.parts[:-1]:
+    for part in _parts(path):
         if part.lower() in SPLITS and split is None:
             split = SPLITS[part.lower()]
         elif part.lower() in MASKS:
@@ -108,7 +122,16 @@ def _take_apart(name: str) -> _Name:
             in_images = True
         else:
             folders.append(part)
-    return _Name(name, split, tuple(folders), path.stem, in_images, in_masks)
+    return _Name(name, split, tuple(folders), stem(name), in_images, in_masks)
+
+
+def _parts(path: PurePosixPath) -> list[str]:
+    """The folders of a name; `imagesTr` is `train` and `images`."""
+    found: list[str] = []
+    for part in path.parts[:-1]:
+        training = _TRAINING.fullmatch(part)
+        found += [training[2], training[1]] if training else [part]
+    return found
 
 
 def _pair(names: list[_Name]) -> tuple[list[_Name], dict[str, tuple[str, ...]], Found]:
@@ -164,6 +187,7 @@ def _match(
             pairs[image.name] = (by_key.pop((same[0].split, same[0].key)).name,)
         else:
             found.problems.append((image.name, "has no mask"))
+            found.unmasked.append(image.name)
     found.problems += [(m.name, "is a mask without a picture") for m in by_key.values()]
     return [i for i in images if i.name in pairs], pairs, found
 

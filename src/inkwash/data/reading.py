@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from inkwash.data.mask import MaskTable, codes, shrink
-from inkwash.data.picture import Pixels, centre, resize
+from inkwash.data.picture import Picture, Pixels, centre, resize
 from inkwash.data.source import Source
 
 Fit = Literal["squash", "crop"]
@@ -40,7 +40,10 @@ class Reading:
 
     def image(self, index: int) -> Pixels:
         """`(C, H, W)` in the set's dtype: Lanczos with antialiasing."""
-        picture = self.source.picture(self.images[index])
+        return self.fitted(self.source.picture(self.images[index]))
+
+    def fitted(self, picture: Picture) -> Pixels:
+        """A decoded picture, as of `image`."""
         pixels = picture.pixels if self.fit == "squash" else centre(picture.pixels, self.size)
         if pixels.dtype != np.uint8:
             low, high = self.ranges[str(pixels.dtype)]

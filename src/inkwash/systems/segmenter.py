@@ -1,7 +1,7 @@
 """What a segmenter is: from an image to what is believed of its mask, in one draw or in many."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -149,7 +149,7 @@ class Segmenter(System):
         *,
         draws: int | None = None,
         seed: int = 0,
-        first: int | Int64[Tensor, "b"] = 0,
+        first: int | Sequence[int] | Int64[Tensor, "b"] = 0,
         **how: Any,
     ) -> Iterator[Belief]:
         """Find masks, one evaluation of the network for all images and draws at a time.
@@ -157,20 +157,21 @@ class Segmenter(System):
         Args:
             image: in [-1, 1], of any size.
             draws: masks for each image, in one batch with one another; 1 for systems whose draws don't differ.
-            first: the number of the first image, which its noise is keyed by, or the numbers of all.
+            first: the number of the first image, or that of each, which its noise is keyed by.
             **how: as the system takes it: `steps` and `sampler` for those that walk.
         """
         count = self._draws(draws)
         if image.shape[1] != self.spec.channels or image.ndim != len(self.spec.size) + 2:
             shape = ", ".join(["B", str(self.spec.channels), *"DHW"[3 - len(self.spec.size) :]])
             raise WrongUse(f"an image of shape {tuple(image.shape)}: {self.name} was trained on ({shape})")
-        numbers = torch.arange(first, first + len(image)) if isinstance(first, int) else first
-        items = numbers[:, None] + torch.arange(count) * _DRAWS
+        numbers = range(first, first + len(image)) if isinstance(first, int) else first
+        items = torch.as_tensor(numbers)[:, None] + torch.arange(count) * _DRAWS
         device = next(self.parameters()).device
         rows = image.to(device).repeat_interleave(count, dim=0)
         for index, total, probability in self.believe(rows, noise=Noise(seed, items.flatten()), **how):
             yield Belief(index, total, probability.unflatten(0, (len(image), count)))
 
+    @torch.no_grad()
     def segment(
         self, image: Float[Tensor, "b c ..."], *, merge: str | None = None, **options: Any
     ) -> Segmentation:

@@ -1,0 +1,1 @@
+"""Scans: volumes read with their place in the world, and written back onto the same grid."""
