@@ -41,9 +41,9 @@ def test_empty_folder(tmp_path):
 
 
 def test_folder_of_other_things(tmp_path):
-    for name in ("a.txt", "b.txt", "c.nii.gz"):
+    for name in ("a.txt", "b.txt", "c.tar.gz"):
         write(tmp_path / name, "x")
-    refuse(tmp_path, f"{tmp_path}: holds no pictures: 2 of .txt, 1 of .nii.gz")
+    refuse(tmp_path, f"{tmp_path}: holds no pictures: 2 of .txt, 1 of .tar.gz")
 
 
 def test_unknown_kind(tmp_path):

@@ -117,7 +117,8 @@ def test_every_system_reads_an_entry_with_what_its_paper_claims():
     for name in systems.names():
         entry = HOME.get(systems.get(name).reads)
         assert f"system:{name}" in map(str, entry.runs)
-        assert entry.claims, name
+        # Papers whose figures could not be read say so, in place of claims.
+        assert entry.claims or entry.differs, name
 
 
 @pytest.mark.parametrize("card", HOME.cards.values(), ids=lambda card: card.system)

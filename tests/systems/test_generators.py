@@ -153,8 +153,10 @@ def test_too_few_evaluations_are_refused(ddpm):
 
 
 def test_systems_are_found_by_name_and_task():
-    assert systems.names() == ["ddpm", "polyp-ddpm"]
+    segmenters = ["dynunet", "ensemdiff", "hidiff", "ldseg", "medsegdiff", "sdseg", "unet"]
+    assert systems.names() == sorted(["ddpm", "polyp-ddpm", *segmenters])
     assert systems.names(task="synthesis") == ["polyp-ddpm"]
+    assert systems.names(task="segmentation") == segmenters
     with pytest.raises(WrongUse, match="did you mean 'polyp-ddpm'"):
         systems.get("polyp_ddpm")
 

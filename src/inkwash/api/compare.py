@@ -11,8 +11,8 @@ from inkwash.api.comparison.divisions import Division, check_cross, divisions
 from inkwash.api.comparison.plan import Plan, planned
 from inkwash.api.comparison.work import Job, Result, result, warming, working
 from inkwash.api.describe import find, looking
-from inkwash.api.plain import plain
 from inkwash.api.mask_evaluation import check_pictures
+from inkwash.api.plain import plain
 from inkwash.api.progress import Progress
 from inkwash.atomic import sweep
 from inkwash.data import Collection

@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 from inkwash import systems
 from inkwash.api.runnable import commands, of_system
@@ -52,11 +53,14 @@ def trainable(home: Shelf) -> list[Trainable]:
 
 
 def _takes(system: type[System], run: Runs) -> bool:
-    options = {*system.Config.model_fields, *TrainOptions.model_fields}
-    if run.kind == "sampler":
-        return "sampler" in options
-    if run.kind == "set":
-        return run.name.partition("=")[0] in options
+    options = {**system.Config.model_fields, **TrainOptions.model_fields}
+    if run.kind in ("sampler", "set"):
+        option, _, value = run.name.partition("=") if run.kind == "set" else ("sampler", "=", run.name)
+        if option not in options:
+            return False
+        kind = options[option].annotation
+        # A type that lists its values takes these alone, the others every name of the recipes.
+        return get_origin(kind) is not Literal or value in get_args(kind)
     if run.kind == "metric":
         return issubclass(system, Generator)
     return run.kind == "command" and system.name in run.name.split()

@@ -82,9 +82,8 @@ class MaskEvaluation(BaseModel):
 def check_pictures(collection: Collection) -> None:
     """Raises `WrongUse` for scans, whose windows are no cases of their own."""
     if isinstance(collection, VolumeCollection):
-        raise WrongUse(
-            f"{collection.source.path} holds scans: masks are measured in pictures; inkwash predict finds those of scans"
-        )
+        what = "masks are measured in pictures, and inkwash predict finds those of scans"
+        raise WrongUse(f"{collection.source.path} holds scans: {what}")
 
 
 def held_out(collection: Collection, system: Segmenter) -> tuple[str, ImageSet]:
