@@ -130,7 +130,7 @@ def test_a_run_is_a_prior_and_its_folder_may_go(tmp_path):
     segmenter = randomised(UNetSegmenter(UNetConfig(**TINY), spec()))
     config = segmenter.config
     run = Run.create(
-        tmp_path / "prior", system="unet", config=config, spec=spec(), data={}, options=TrainOptions(steps=1), overwrite=False
+        tmp_path / "prior", system="unet", config=config, spec=spec(), data={}, options=TrainOptions(steps=1)
     )
     run.save_weights(segmenter.state_dict())
     told = parse(HiDiffConfig, {**TINY, "prior": str(tmp_path / "prior"), "frozen": True})
