@@ -14,7 +14,7 @@ def _whole(_: Any, tokens: Sequence[Token]) -> int:
 
 
 def _sides(_: Any, tokens: Sequence[Token]) -> tuple[int, ...]:
-    text = tokens[0].value
+    text = tokens[-1].value  # of a size said twice the last counts, as everywhere
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
