@@ -2,9 +2,10 @@
 
 import math
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from accelerate import Accelerator, DistributedType
@@ -12,7 +13,13 @@ from torch import Tensor, nn
 
 from inkwash.corruption.noise import Noise
 from inkwash.denoise.base import Denoiser
+from inkwash.denoise.times import Importance
 from inkwash.errors import Failed, WrongUse
+from inkwash.memory import heap
+from inkwash.memory.amount import words
+from inkwash.memory.exhaustion import exhausted
+from inkwash.memory.watch import Watch, watch
+from inkwash.nets import checkpointing
 from inkwash.training import checkpoint
 from inkwash.training.checkpoint import Checkpoint
 from inkwash.training.contract import Augmentation, Batch, Images, Progress, Trainable
@@ -52,14 +59,18 @@ def fit(
 
     Raises:
         WrongUse: the options do not fit the hardware, the processes, or the checkpoint.
-        Failed: the loss is not finite, the disk is full, or SIGINT or SIGTERM asked to stop. The last good checkpoint
-            is kept, and written before stopping where that is possible.
+        Failed: the loss is not finite, the disk is full, memory ran out or went over `options.memory`, or SIGINT or
+            SIGTERM asked to stop. The last good checkpoint is kept, and written before stopping where that is possible.
     """
     if len(images) == 0:
         raise WrongUse("there are no images to train on")
-    training = _Training(system, images, run, options, augment)
-    with interruptions() as stopped:
-        yield from training.go(resume, stopped)
+    training = _Training(system, images, options, augment)
+    with (
+        interruptions() as stopped,
+        heap.eager(options.checkpointing and training.device.type == "cpu"),
+        watch(options.memory, training.device) as memory,
+    ):
+        yield from training.go(run, resume, stopped, memory)
 
 
 class _Objective(nn.Module):
@@ -85,10 +96,12 @@ def _dropout(noise: Noise, device: torch.device) -> Iterator[None]:
 
 
 class _Training:
+    run: Run
+
     def __init__(
-        self, system: Trainable, images: Images, run: Run, options: TrainOptions, augment: Augmentation | None
+        self, system: Trainable, images: Images, options: TrainOptions, augment: Augmentation | None
     ) -> None:
-        self.images, self.run, self.options, self.augment = images, run, options, augment
+        self.images, self.options, self.augment = images, options, augment
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
         self.device, processes = self.accelerator.device, self.accelerator.num_processes
         self.main = self.accelerator.is_main_process
@@ -106,6 +119,10 @@ class _Training:
         self.format = {4: torch.channels_last, 5: torch.channels_last_3d}.get(len(images.spec.size) + 2)
         objective = _Objective(system)
         self.system = objective.system.to(self.device)
+        if options.checkpointing:
+            if not checkpointing.switchable(self.system):
+                raise WrongUse("checkpointing = True: no network of this system can compute its activations twice")
+            checkpointing.switch(self.system, True)
         for parameter in self.system.parameters():
             parameter.data = self._laid_out(parameter.data)
         if options.compile:
@@ -122,6 +139,10 @@ class _Training:
         self.order = Order(len(images), options.seed)
         self.terms: list[str] = []
         self.window: list[Tensor] = []
+        self.times = [module for module in self.system.modules() if isinstance(module, Importance)]
+        self.buffers = [*self.system.buffers()]
+        self.kept = [torch.empty_like(buffer) for buffer in self.buffers]
+        self.phase: Literal["still", "gradients", "update"] = "still"
 
     def _laid_out(self, tensor: Tensor) -> Tensor:
         if self.format is None or tensor.ndim != len(self.images.spec.size) + 2:
@@ -146,6 +167,11 @@ class _Training:
         """From `step` steps to one more."""
         options, processes = self.options, self.accelerator.num_processes
         self.optimizer.zero_grad(set_to_none=True)
+        for kept, buffer in zip(self.kept, self.buffers):
+            kept.copy_(buffer)
+        self.phase = "gradients"
+        for times in self.times:
+            times.hold()
         sums: Tensor | float = 0.0
         for within in range(options.accumulation):
             batch, noise = next(batches)
@@ -157,14 +183,18 @@ class _Training:
                 self.accelerator.backward(terms["loss"].sum() * (processes / options.batch))
             self.terms = list(terms)
             sums = sums + torch.stack([terms[name].detach().sum().float() for name in self.terms])
+        for times in self.times:
+            times.fold()
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients, foreach=True)
         if options.clip is not None:
             nn.utils.clip_grads_with_norm_(self.parameters, options.clip, norm, foreach=True)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        self.phase = "update"
         self.optimizer.step()
         self.averages.update(step + 1)
+        self.phase = "still"
         self.window.append(torch.cat([cast(Tensor, sums) / options.batch, norm.float()[None] / processes]))
 
     def _read(self, seconds: float, stop: bool) -> tuple[list[list[float]], float, bool]:
@@ -175,8 +205,8 @@ class _Training:
         self.window.clear()
         return agreed[:-2].reshape(rows.shape).tolist(), float(agreed[-2]), bool(agreed[-1] > 0)
 
-    def go(self, resume: bool, stopped: list[str]) -> Iterator[Progress]:
-        options, run = self.options, self.run
+    def go(self, run: Run, resume: bool, stopped: list[str], memory: Watch) -> Iterator[Progress]:
+        self.run, options = run, self.options
         step, before = self._restore() if resume else (0, 0.0)
         start = time.monotonic() - before
         budget = Budget(options, step, before)
@@ -200,13 +230,16 @@ class _Training:
                 ended = step == options.steps or step % options.log_every == 0 or budget.look(step)
                 preview = False
                 if ended or saving.at(step) or previewing.at(step) or snapshots.at(step) or (alone and stopped):
+                    if memory.over():
+                        stopped.append(f"{memory},")
                     rows, seconds, stop = self._read(time.monotonic() - start, bool(stopped))
                     self._check(rows, step)
                     budget.read(step, seconds)
                     losses = dict(zip([*self.terms, "gradient"], (sum(c) / len(c) for c in zip(*rows)), strict=True))
                     if self.main:
                         run.log({"step": step, "items": step * options.batch, "seconds": round(seconds, 3),
-                                 "learning_rate": rate, **losses})
+                                 "learning_rate": rate, **losses,
+                                 **({"memory": memory.peak(), "part": self.part} if memory.limit else {})})
                         if board:
                             for name, value in {**losses, "learning_rate": rate}.items():
                                 board.add_scalar(name, value, step)
@@ -218,7 +251,10 @@ class _Training:
                         break
                     if stop:
                         name = stopped[0] if stopped else "another process"
-                        raise Failed(f"stopped by {name} after step {step}; {run.path} is saved, --resume continues it")
+                        smaller = f" --memory {memory.text}, in smaller parts," if memory.over() else ""
+                        raise Failed(
+                            f"stopped by {name} after step {step}; {run.path} is saved, --resume{smaller} continues it"
+                        )
                     preview = previewing(step, seconds)
                 progress = self._progress(budget, step, losses, rate, preview)
                 if preview:
@@ -226,6 +262,10 @@ class _Training:
                         yield progress
                 else:
                     yield progress
+        except Exception as error:
+            if not exhausted(error):
+                raise
+            raise self._starved(error, step, time.monotonic() - start, memory) from None
         finally:
             batches.close()  # type: ignore[attr-defined]
             if board:
@@ -271,17 +311,41 @@ class _Training:
                         f"{kept[-1] if kept else 0} is kept in {self.run.checkpoints}"
                     )
 
+    def _starved(self, error: BaseException, step: int, seconds: float, memory: Watch) -> Failed:
+        """What to say where memory ran out after `step` steps, which are saved where they can be."""
+        traceback.clear_frames(error.__traceback__)  # the step's activations, which the frames that failed still hold
+        self.optimizer.zero_grad(set_to_none=True)
+        heap.settle(self.device)
+        if self.phase != "update" and self.accelerator.num_processes == 1:
+            if self.phase == "gradients":
+                for kept, buffer in zip(self.kept, self.buffers):
+                    buffer.copy_(kept)
+            try:
+                self._save(step, seconds)
+            except Exception as other:
+                if not isinstance(other, Failed) and not exhausted(other):
+                    raise
+        saved = checkpoint.steps(self.run.checkpoints)
+        where = f"step {saved[-1]} is saved in {self.run.path}" if saved else "nothing was saved"
+        return Failed(
+            f"out of memory after step {step}, {words(memory.peak())} were in use: {where}, "
+            f"--resume --memory {memory.text or '80%'} continues it in smaller parts"
+        )
+
     def _save(self, step: int, seconds: float) -> None:
         """A checkpoint, and the model as it is now."""
         if self.main:
-            tensors = {f"model/{name}": tensor for name, tensor in self.system.state_dict().items()}
-            tensors |= {f"ema/{name}": tensor for name, tensor in self.averages.tensors().items()}
-            tensors |= {f"optimizer/{name}": t for name, t in checkpoint.optimizer_tensors(self.optimizer).items()}
             facts = {"seconds": seconds, **self._identity()}
-            checkpoint.save(self.run.checkpoints, Checkpoint(step, tensors, facts))
+            checkpoint.save(self.run.checkpoints, Checkpoint(step, self._tensors(), facts))
             ema = self.options.ema
             self.run.save_weights(self.averages.state(ema[0]) if ema else self.system.state_dict())
         self.accelerator.wait_for_everyone()
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint holds."""
+        tensors = {f"model/{name}": tensor for name, tensor in self.system.state_dict().items()}
+        tensors |= {f"ema/{name}": tensor for name, tensor in self.averages.tensors().items()}
+        return tensors | {f"optimizer/{name}": t for name, t in checkpoint.optimizer_tensors(self.optimizer).items()}
 
     def _identity(self) -> dict[str, Any]:
         """What must not change when a training goes on, since items are counted in it."""
