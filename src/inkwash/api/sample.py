@@ -32,7 +32,7 @@ def sampling(
         raise WrongUse(f"-n is the number of images, at least 1, not {n}")
     check_empty(Path(out))
     system = backends.prepare(generator(run), run, backend)
-    told = conditions.of_text(Run.open(run), system, condition)
+    told = conditions.of_text(Run.open(run), system, condition, n)
     group = processes()
     share, rest = divmod(n, group.num_processes)
     rank = group.process_index

@@ -1,5 +1,6 @@
 """`inkwash.train`: from a folder of images to a run folder."""
 
+import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
@@ -11,21 +12,22 @@ import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from inkwash import systems
-from inkwash.api import conditions, written
+from inkwash.api import previews, written
 from inkwash.api.describe import find, licence, looking
 from inkwash.api.folder import check_empty
 from inkwash.api.plain import plain
 from inkwash.api.progress import Progress
-from inkwash.api.runs import build, processes
+from inkwash.api.runs import build, default_device, processes
+from inkwash.api.training_plan import planned
 from inkwash.data import ImageSet
 from inkwash.data.augment import Augment
 from inkwash.errors import WrongUse, unknown
-from inkwash.evaluation import pictures
+from inkwash.memory import machine
+from inkwash.memory.exhaustion import exhausted
 from inkwash.systems.base import Generator
 from inkwash.training import Run, TrainOptions, fit
 from inkwash.training.options import parse
 
-PREVIEWS = 8
 AUGMENTS = frozenset(part.name for part in fields(Augment))
 
 
@@ -39,6 +41,7 @@ def training(
     size: int = 64,
     batch: int | None = None,
     seed: int = 0,
+    memory: str | None = None,
     config: str | Path | None = None,
     set: Mapping[str, Any] | Sequence[str] = (),
     resume: bool = False,
@@ -52,7 +55,7 @@ def training(
     for key in given:
         if key not in known:
             raise unknown("option", key, known)
-    flags = {"steps": steps, "minutes": minutes, "batch": batch, "seed": seed}
+    flags = {"steps": steps, "minutes": minutes, "batch": batch, "seed": seed, "memory": memory}
     suited = kind.training_presets.get(str(given.get("preset", "quick")), {})
     wanted = {**suited, **{k: v for k, v in flags.items() if v is not None}, **_of(TrainOptions, given)}
     augment = _augment({k: v for k, v in {**suited, **given}.items() if k in AUGMENTS})
@@ -61,8 +64,11 @@ def training(
         run = Run.resume(out)
         if run.system != system:
             raise WrongUse(f"{out} is a run of {run.system}, not of {system}")
-        longer = {"steps": steps, "minutes": minutes}
-        wanted = {**run.options.model_dump(), **{k: v for k, v in longer.items() if v is not None}}
+        changed: dict[str, Any] = {"steps": steps, "minutes": minutes}
+        if memory is not None:
+            # What was chosen for another limit is chosen anew.
+            changed |= {"memory": memory, "accumulation": 1, "checkpointing": False}
+        wanted = {**run.options.model_dump(), **{k: v for k, v in changed.items() if v is not None}}
         size = run.spec.size[0]
         augment = _augment(run.manifest.data["augment"])
     options = parse(TrainOptions, {k: v for k, v in wanted.items() if k in TrainOptions.model_fields})
@@ -82,14 +88,19 @@ def training(
     if report.masks == report.empty_masks:
         # Masks that are all empty say nothing: a system that needs masks has none.
         kind.check(images.spec.model_copy(update={"mask_classes": None}))
-    yield from _reading(images)
+    yield from _reading(images, options.memory)
     torch.manual_seed(options.seed)
     if resume:
         model = build(run)
+        if memory is not None:
+            options = yield from planned(model, images, options, augment, resumed=run)
     else:
         moments = {k: v for k, v in _moments(images).items() if k in kind.Config.model_fields}
         made = parse(kind.Config, {**moments, **_of(kind.Config, given)})
         model = kind(made, images.spec)
+        asked = options
+        if options.memory is not None:
+            options = yield from planned(model, images, options, augment)
         data = {
             "path": str(path),
             "licence": licence(str(path)),
@@ -97,21 +108,28 @@ def training(
             "pictures": len(images),
             "masks": images.table.model_dump(mode="json") if images.table else None,
             "augment": asdict(augment),
-            "command": _command(system, path, out, size, options, given),
+            "command": _command(system, path, out, size, asked, given),
         }
         run = Run.create(
             out, system=system, config=made, spec=images.spec, data=data, options=options, overwrite=overwrite
         )
 
-    last = None
+    last, batch_shown, untold = None, previews.at_once(options, processes().num_processes), ""
     for last in fit(model, images, run, options, resume=resume, augment=augment):
         if first and last.preview_due and isinstance(model, Generator):
-            _preview(model, images, run.samples / f"step-{last.step:07d}.png")
+            path_shown = run.samples / f"step-{last.step:07d}.png"
+            try:
+                previews.preview(model, images, path_shown, batch=batch_shown)
+            except (MemoryError, RuntimeError) as error:
+                if not exhausted(error):
+                    raise
+                untold = "no memory for a preview"
+        losses = f"loss {last.losses['loss']:.4f}" if "loss" in last.losses else ""
         yield Progress(
             "training",
             last.step,
             last.steps,
-            note=f"loss {last.losses['loss']:.4f}" if "loss" in last.losses else "",
+            note=", ".join(filter(None, (losses, untold))),
             rate=last.rate,
             seconds_left=last.seconds_left,
         )
@@ -128,9 +146,10 @@ def train(system: str, path: str | Path, *, out: str | Path, **options: Any) -> 
         system: its name; `inkwash.systems.names()` lists them.
         path: a folder, zip, `.npz` or CSV list of images, or `bundled:retina`.
         out: the run folder; it must not exist, unless `resume` or `overwrite` is said.
-        **options: `steps` or `minutes`; `size` of the images in pixels (64); `batch`; `seed` (0); `config`, a YAML
-            file of options; `set`, options as a mapping or as "key=value"; `resume` to go on with a stopped run;
-            `overwrite`; `skip_bad` to leave out files that can't be used.
+        **options: `steps` or `minutes`; `size` of the images in pixels (64); `batch`; `seed` (0); `memory`, a limit
+            such as "4GB" or "80%" to which the training is cut; `config`, a YAML file of options; `set`, options as a
+            mapping or as "key=value"; `resume` to go on with a stopped run; `overwrite`; `skip_bad` to leave out
+            files that can't be used.
 
     Raises:
         WrongUse: something handed in can't be used; nothing was written.
@@ -141,8 +160,10 @@ def train(system: str, path: str | Path, *, out: str | Path, **options: Any) -> 
     return run
 
 
-def _reading(images: ImageSet) -> Iterator[Progress]:
-    for done in images.prepare():
+def _reading(images: ImageSet, memory: str | None) -> Iterator[Progress]:
+    # On a processor the pictures count; they take a quarter of the limit, or stay on disk.
+    room = machine.limit(memory) // 4 if memory is not None and default_device().type == "cpu" else None
+    for done in images.prepare(room):
         yield Progress("reading", done, len(images))
 
 
@@ -193,19 +214,20 @@ def _command(
     words = ["inkwash", "train", system, str(path), "--out", str(out), "--size", str(size)]
     words += ["--steps", str(options.steps)] if options.steps else ["--minutes", f"{options.minutes:g}"]
     words += ["--batch", str(options.batch), "--seed", str(options.seed)]
+    words += ["--memory", options.memory] if options.memory and "memory" not in given else []
     words += [word for key, value in given.items() for word in ("--set", f"{key}={plain(value)}")]
     return shlex.join(words)
 
 
-def _moments(images: ImageSet, most: int = 512) -> dict[str, float]:
-    """Mean and standard deviation of the pixels, from at most this many pictures."""
+def _moments(images: ImageSet, most: int = 512, chunk: int = 16) -> dict[str, float]:
+    """Mean and standard deviation of the pixels, from at most this many pictures, a chunk at a time."""
     some = torch.linspace(0, len(images) - 1, min(most, len(images))).round().long()
-    pixels = images.batch(some)["image"].double()
-    return {"data_mean": round(pixels.mean().item(), 6), "data_std": round(max(pixels.std().item(), 1e-3), 6)}
-
-
-def _preview(model: Generator, images: ImageSet, path: Path) -> None:
-    indices = torch.arange(min(PREVIEWS, len(images)))
-    told = conditions.of_images(model, images, indices)
-    drawn = model.generate(PREVIEWS, condition=told, seed=0)
-    pictures.save(pictures.grid(drawn), path)
+    count, total, squares = 0, 0.0, 0.0
+    for part in some.split(chunk):
+        pixels = images.batch(part)["image"].double()
+        count += pixels.numel()
+        total += pixels.sum().item()
+        squares += pixels.square().sum().item()
+    mean = total / count
+    std = math.sqrt(max(0.0, squares - total * mean) / max(1, count - 1))
+    return {"data_mean": round(mean, 6), "data_std": round(max(std, 1e-3), 6)}

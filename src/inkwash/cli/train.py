@@ -20,6 +20,7 @@ def train(
     size: Whole = 64,
     batch: Whole | None = None,
     seed: Whole = 0,
+    memory: str | None = None,
     config: Path | None = None,
     set: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
     resume: bool = False,
@@ -42,6 +43,7 @@ def train(
         size: side of the images in pixels.
         batch: images a step; what suits the system by default.
         seed: of all randomness; the same seed gives the same run.
+        memory: a limit, 4GB or 3.5GiB or 80%; steps are cut into parts to keep to it, and stay the same steps.
         config: a YAML file of options.
         set: single options, key=value; inkwash show SYSTEM lists them.
         resume: go on where the run in --out stopped.
@@ -60,6 +62,7 @@ def train(
             size=size,
             batch=batch,
             seed=seed,
+            memory=memory,
             config=config,
             set=set,
             resume=resume,
