@@ -17,6 +17,7 @@ from inkwash.cli.export import export
 from inkwash.cli.failure import explain
 from inkwash.cli.list import list_entries
 from inkwash.cli.map import field_map
+from inkwash.cli.pareto import pareto
 from inkwash.cli.reproduce import reproduce
 from inkwash.cli.sample import sample
 from inkwash.cli.show import show
@@ -54,6 +55,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "tune": tune,
     "export": export,
+    "pareto": pareto,
     "list": list_entries,
     "show": show,
     "cite": cite,
