@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from inkwash.errors import Failed
-from inkwash.memory import machine
+from inkwash.memory import heap, machine
 from inkwash.memory.amount import words
 from inkwash.memory.meter import Meter, meter
 
@@ -41,7 +41,10 @@ class Watch:
 
 @contextmanager
 def watch(text: str | None, device: torch.device | None = None) -> Iterator[Watch]:
-    """Watch a limit, written as `amount.parse` takes it. A CUDA device refuses whatever goes over it."""
+    """Watch a limit, written as `amount.parse` takes it.
+
+    A CUDA device refuses whatever goes over it. On a processor what is freed inside is given back at once.
+    """
     counted = meter(device)
     limit = None if text is None else machine.limit(text, device)
     if limit is not None:
@@ -50,7 +53,8 @@ def watch(text: str | None, device: torch.device | None = None) -> Iterator[Watc
     if card is not None and limit is not None:
         torch.cuda.set_per_process_memory_fraction(min(1.0, limit / machine.total(card)), card)
     try:
-        yield Watch(text, limit, counted)
+        with heap.eager(limit is not None and card is None):
+            yield Watch(text, limit, counted)
     finally:
         if card is not None:
             torch.cuda.set_per_process_memory_fraction(1.0, card)

@@ -67,6 +67,7 @@ def fit(
     training = _Training(system, images, options, augment)
     with (
         interruptions() as stopped,
+        # What checkpointing saves is otherwise kept by the C library.
         heap.eager(options.checkpointing and training.device.type == "cpu"),
         watch(options.memory, training.device) as memory,
     ):

@@ -76,9 +76,8 @@ class Rehearsal:
             nonlocal seconds
             seconds = self._train(options, part)
 
-        processor = self.device.type == "cpu"
         try:
-            with heap.eager(checkpointing and processor):
+            with heap.eager(self.device.type == "cpu"):
                 if self.processes == 1:
                     with fence(self.device):
                         peak = meter(self.device).of(work)
