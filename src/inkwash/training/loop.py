@@ -5,7 +5,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator, DistributedType
@@ -28,6 +28,7 @@ from inkwash.training.interruption import interruptions
 from inkwash.training.options import TrainOptions, bf16
 from inkwash.training.order import Order
 from inkwash.training.prefetch import ahead
+from inkwash.training.rescue import Rescue
 from inkwash.training.run import Run
 from inkwash.training.schedule import Budget, Due, learning_rate
 from inkwash.training.snapshots import Snapshots
@@ -141,9 +142,7 @@ class _Training:
         self.terms: list[str] = []
         self.window: list[Tensor] = []
         self.times = [module for module in self.system.modules() if isinstance(module, Importance)]
-        self.buffers = [*self.system.buffers()]
-        self.kept = [torch.empty_like(buffer) for buffer in self.buffers]
-        self.phase: Literal["still", "gradients", "update"] = "still"
+        self.rescue = Rescue(self.system)
 
     def _laid_out(self, tensor: Tensor) -> Tensor:
         if self.format is None or tensor.ndim != len(self.images.spec.size) + 2:
@@ -168,9 +167,7 @@ class _Training:
         """From `step` steps to one more."""
         options, processes = self.options, self.accelerator.num_processes
         self.optimizer.zero_grad(set_to_none=True)
-        for kept, buffer in zip(self.kept, self.buffers):
-            kept.copy_(buffer)
-        self.phase = "gradients"
+        self.rescue.begins()
         for times in self.times:
             times.hold()
         sums: Tensor | float = 0.0
@@ -192,10 +189,10 @@ class _Training:
             nn.utils.clip_grads_with_norm_(self.parameters, options.clip, norm, foreach=True)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.phase = "update"
+        self.rescue.moves()
         self.optimizer.step()
         self.averages.update(step + 1)
-        self.phase = "still"
+        self.rescue.ends()
         self.window.append(torch.cat([cast(Tensor, sums) / options.batch, norm.float()[None] / processes]))
 
     def _read(self, seconds: float, stop: bool) -> tuple[list[list[float]], float, bool]:
@@ -317,10 +314,7 @@ class _Training:
         traceback.clear_frames(error.__traceback__)  # the step's activations, which the frames that failed still hold
         self.optimizer.zero_grad(set_to_none=True)
         heap.settle(self.device)
-        if self.phase != "update" and self.accelerator.num_processes == 1:
-            if self.phase == "gradients":
-                for kept, buffer in zip(self.kept, self.buffers):
-                    buffer.copy_(kept)
+        if self.rescue.back() and self.accelerator.num_processes == 1:
             try:
                 self._save(step, seconds)
             except Exception as other:
