@@ -8,12 +8,11 @@ are named in what is written down.
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Generator as Job
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, cast
+from typing import Any
 
 import torch
-from accelerate.utils import gather
 from torch import Tensor
 
 from inkwash.api import backends
@@ -27,6 +26,7 @@ from inkwash.memory.fit import BEYOND, Trial, best, needed, search, target
 from inkwash.memory.meter import meter
 from inkwash.sampling.tiled import grid_of
 from inkwash.systems.base import Generator
+from inkwash.training.processes import from_all, together
 
 STAGE = "measuring memory"
 # Steps that are looked at: multistep solvers keep what the first one made.
@@ -116,10 +116,11 @@ def room(
         tried += tiles
         if (largest := best(tiles, limit)) is not None:
             made = Room(1, limit, largest.peak, sides[largest.size], True)
-    if made is None:
-        raise _refusal(memory, limit, min(tried, key=lambda found: found.peak), device, bool(tiles))
-    backends.forget(system)
-    made = _agreed(made, device)
+    with together():
+        if made is None:
+            raise _refusal(memory, limit, min(tried, key=lambda found: found.peak), device, bool(tiles))
+        backends.forget(system)
+    made = _agreed(made)
     yield Progress(STAGE, len(tried), len(tried), note=str(made))
     return made
 
@@ -195,12 +196,10 @@ def _sides(system: Generator) -> list[int]:
     return sorted(side for side in sides if _LEAST_TILE <= side < longest)
 
 
-def _agreed(made: Room, device: torch.device) -> Room:
+def _agreed(made: Room) -> Room:
     """With several processes the tiles are the same in all of them, for pictures depend on those: the smallest."""
-    whole = 1 << 40
-    mine = torch.tensor([made.tile or whole], device=device)
-    least = int(cast(Tensor, gather(mine)).min())
-    return made if least == (made.tile or whole) else Room(made.batch, made.limit, made.peak, least, made.lean)
+    tiles = [tile for tile in from_all(made.tile) if tile is not None]
+    return replace(made, tile=min(tiles)) if tiles else made
 
 
 def _refusal(memory: str, limit: int, least: Trial, device: torch.device, tiles: bool) -> WrongUse:

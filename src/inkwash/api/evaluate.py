@@ -31,6 +31,7 @@ from inkwash.memory import machine
 from inkwash.memory.amount import parse
 from inkwash.memory.watch import watch
 from inkwash.systems.base import Generator
+from inkwash.training.processes import by_first, check_same, share, together
 from inkwash.training.run import Run
 
 CHUNK = 64
@@ -51,7 +52,7 @@ class Evaluation(BaseModel):
         how: the way they were drawn, in words.
         network: the feature network behind the distances.
         copies: drawn pictures that lie nearer to a training picture than new pictures do.
-        seconds_per_image: of drawing alone.
+        seconds_per_image: of drawing alone, on one device, however many there were.
         notes: what one should know before quoting the figures.
     """
 
@@ -141,6 +142,8 @@ def measuring(
 ) -> Iterator[Progress]:
     """Draw from held-out conditions and measure; the last report carries a `Measured`.
 
+    Several processes share the drawing. The first one measures; the last report of the others carries nothing.
+
     Args:
         name: what the run is called in the evaluation.
         n: pictures to draw; as many as are held out (at most 500) by default.
@@ -148,38 +151,41 @@ def measuring(
         memory: the limit that chooses how many pictures are drawn, and looked at, at a time.
         **how: how to draw, as `Generator.way` takes it.
     """
-    embed = features.get(network)
-    split, real = held_out(collection, system)
-    train = collection.images("train", system.spec.size, channels=system.spec.channels)
-    known = system.known(real.spec)
-    if known != system.spec:
-        raise WrongUse(
-            f"{collection.source.path} does not fit {name}: it has {_shape(known)}, "
-            f"the run was trained with {_shape(system.spec)}"
-        )
-    count = min(len(real), 500) if n is None else n
-    if min(count, len(real), len(train)) < FEWEST:
-        raise WrongUse(
-            f"an evaluation needs at least {FEWEST} pictures of each kind: there are {count} to draw, "
-            f"{len(real)} held out and {len(train)} to train on"
-        )
-    way = system.way(**how)
-    device = next(system.parameters()).device
-    part = None if memory is None or device.type == "cuda" else machine.limit(memory) // 8
-    for images in (real, train):
-        for _ in images.prepare(part):
-            pass
-    # In an order of chance: neighbours in a data set are often of one patient.
-    order = Noise(seed, range(len(real))).uniform((), "order", dtype=torch.float64).argsort()
-    # Where more are drawn than are held out, the conditions are taken in turn.
-    told = conditions.of_images(system, real, order[:count])
-    shape = (system.spec.channels, *system.spec.size)
-    kept = Kept(count, shape, part)
+    with together():
+        embed = features.get(network)
+        split, real = held_out(collection, system)
+        train = collection.images("train", system.spec.size, channels=system.spec.channels)
+        known = system.known(real.spec)
+        if known != system.spec:
+            raise WrongUse(
+                f"{collection.source.path} does not fit {name}: it has {_shape(known)}, "
+                f"the run was trained with {_shape(system.spec)}"
+            )
+        count = min(len(real), 500) if n is None else n
+        if min(count, len(real), len(train)) < FEWEST:
+            raise WrongUse(
+                f"an evaluation needs at least {FEWEST} pictures of each kind: there are {count} to draw, "
+                f"{len(real)} held out and {len(train)} to train on"
+            )
+        way = system.way(**how)
+        device = next(system.parameters()).device
+        part = None if memory is None or device.type == "cuda" else machine.limit(memory) // 8
+        for images in (real, train):
+            for _ in images.prepare(part):
+                pass
+        # In an order of chance: neighbours in a data set are often of one patient.
+        order = Noise(seed, range(len(real))).uniform((), "order", dtype=torch.float64).argsort()
+        # Where more are drawn than are held out, the conditions are taken in turn.
+        told = conditions.of_images(system, real, order[:count])
+    check_same({"data to train on": train.fingerprint, "data held out": real.fingerprint, "pictures": count})
 
+    first, mine = share(count)
+    shape = (system.spec.channels, *system.spec.size)
+    kept = Kept(mine, shape, part)
     room = None
     if memory is not None:
         drawn_how = {**way.told, "seed": seed}
-        room = yield from drawing_plan.room(system, memory, count=count, batch=batch, condition=told, how=drawn_how)
+        room = yield from drawing_plan.room(system, memory, count=mine, batch=batch, condition=told, how=drawn_how)
         batch, way = room.batch, system.way(**{**how, "tile": room.tile or how.get("tile")})
     advice = drawing_plan.advice(memory, batch, way.tile, max(system.spec.size))
     with watch(memory, device) as used, drawing_plan.advised(lambda: advice):
@@ -187,17 +193,20 @@ def measuring(
         times: list[float] = []
         start, done = time.monotonic(), 0
         with drawing_plan.kept_to(system, room):
-            for draw in system.draw(count, condition=told, seed=seed, batch=batch, **way.told):
+            for draw in system.draw(count, condition=told, first=first, count=mine, seed=seed, batch=batch, **way.told):
                 if draw.first == 0 and draw.step.index in _filmed(draw.step.total):
                     frames.append(draw.step.z[:FILMED].float().cpu())
                     times.append(draw.step.s)
                 if draw.finished:
-                    kept.put(draw.first, draw.step.z.float().cpu())
+                    kept.put(draw.first - first, draw.step.z.float().cpu())
                     done += draw.count
                     used.check(advice)
                     pace = done / (time.monotonic() - start)
-                    yield Progress("drawing", done, count, rate=pace, seconds_left=(count - done) / pace)
+                    yield Progress("drawing", done, mine, rate=pace, seconds_left=(mine - done) / pace)
         seconds = time.monotonic() - start
+        if not kept.joined(count, part):
+            yield Progress("drawing", done, mine)
+            return
 
         looked = in_parts.at_once(embed, shape, used, most=CHUNK)
         vectors, pixels = {}, {}
@@ -248,7 +257,7 @@ def measuring(
         network=embed.name,
         metrics=table.rows(near, cover, faith),
         copies=int(copies.flagged.sum()),
-        seconds_per_image=seconds / count,
+        seconds_per_image=seconds / mine,
         device=str(device),
         notes=[*filter(None, [tiles]), *table.notes(near, embed, copies, faith)],
     )
@@ -271,20 +280,26 @@ def evaluating(
     """`evaluate`, saying where it is; the last report carries the `Evaluation`."""
     if options.get("memory") is not None:
         parse(options["memory"])
-    system = generator(run)
-    backends.prepare(system, run, backend or backends.default(system, run, options))
-    collection = find(path, skip_bad=skip_bad)
-    yield from looking(collection)
+    with together():
+        system = generator(run)
+        backends.prepare(system, run, backend or backends.default(system, run, options))
+        collection = find(path, skip_bad=skip_bad)
+        yield from looking(collection)
     last = None
     for last in measuring(system, str(run), collection, **options):
         yield last
     assert last is not None
-    evaluation: Evaluation = last.result.evaluation
-    write_text(Path(run) / "evaluation.json", evaluation.model_dump_json(indent=2) + "\n")
-    folder = Run.open(run)
-    written.card(folder, {metric.name: metric.value for metric in evaluation.metrics})
-    page(last.result, folder, command=f"inkwash evaluate {run} {path}").write(Path(run) / "report.html")
-    yield Progress("comparing", last.done, last.total, result=evaluation)
+    measured = last.result
+
+    def write() -> Evaluation:
+        evaluation: Evaluation = measured.evaluation
+        write_text(Path(run) / "evaluation.json", evaluation.model_dump_json(indent=2) + "\n")
+        folder = Run.open(run)
+        written.card(folder, {metric.name: metric.value for metric in evaluation.metrics})
+        page(measured, folder, command=f"inkwash evaluate {run} {path}").write(Path(run) / "report.html")
+        return evaluation
+
+    yield Progress("comparing", last.done, last.total, result=by_first(write))
 
 
 def evaluate(run: str | Path, path: str | Path, **options: Any) -> Evaluation:

@@ -15,6 +15,10 @@ from torch import Tensor
 from inkwash.data import cache
 from inkwash.errors import Failed
 from inkwash.memory import machine
+from inkwash.training.processes import join, processes
+
+# Pictures that a process sends at a time.
+_SENT = 16
 
 
 class Kept:
@@ -58,6 +62,28 @@ class Kept:
         """Keep these, the first of which is number `first`."""
         self.pictures[first : first + len(pictures)] = pictures
         self._release()
+
+    def joined(self, count: int, room: int | None = None) -> bool:
+        """Whether this is the first process: it then keeps all `count` pictures, where each kept its `share` of them.
+
+        They are sent a few at a time, so that nothing needs memory for all. All processes call it.
+        """
+        group = processes()
+        each, rest = divmod(count, group.num_processes)
+        if group.num_processes == 1:
+            return True
+        whole = Kept(count, tuple(self.pictures.shape[1:]), room) if group.is_main_process else None
+        pieces = [(begin, min(begin + _SENT, each)) for begin in range(0, each, _SENT)]
+        for begin, end in [*pieces, (each, each + 1)] if rest else pieces:
+            senders = group.num_processes if end <= each else rest
+            sent = join(self.pictures[begin:end], senders * (end - begin))
+            if whole is not None and sent is not None:
+                for rank, piece in enumerate(sent.split(end - begin)):
+                    whole.put(rank * each + min(rank, rest) + begin, piece)
+            self._release()
+        if whole is not None:
+            self._map, self.pictures = whole._map, whole.pictures
+        return whole is not None
 
     def chunks(self, size: int) -> Iterator[Float[Tensor, "b c ..."]]:
         """All of them, in their order, no more than `size` at once."""

@@ -2,6 +2,7 @@
 
 import math
 import shlex
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -17,7 +18,7 @@ from inkwash.api.describe import find, licence, looking
 from inkwash.api.folder import check_empty
 from inkwash.api.plain import plain
 from inkwash.api.progress import Progress
-from inkwash.api.runs import build, default_device, processes
+from inkwash.api.runs import build, default_device
 from inkwash.api.training_plan import planned
 from inkwash.data import ImageSet
 from inkwash.data.augment import Augment
@@ -26,7 +27,8 @@ from inkwash.memory import machine
 from inkwash.memory.exhaustion import exhausted
 from inkwash.systems.base import Generator
 from inkwash.training import Run, TrainOptions, fit
-from inkwash.training.options import parse
+from inkwash.training.options import CHANGEABLE, parse
+from inkwash.training.processes import by_first, processes, together
 
 AUGMENTS = frozenset(part.name for part in fields(Augment))
 
@@ -60,38 +62,40 @@ def training(
     wanted = {**suited, **{k: v for k, v in flags.items() if v is not None}, **_of(TrainOptions, given)}
     augment = _augment({k: v for k, v in {**suited, **given}.items() if k in AUGMENTS})
 
-    if resume:
-        run = Run.resume(out)
-        if run.system != system:
-            raise WrongUse(f"{out} is a run of {run.system}, not of {system}")
-        changed: dict[str, Any] = {"steps": steps, "minutes": minutes}
+    # With several processes all train, and the first one draws, reads the run and writes it.
+    first = processes().is_main_process
+    stopped = by_first(lambda: _stopped(Path(out), system)) if resume else None
+    if stopped is not None:
+        longer = {**{k: given[k] for k in CHANGEABLE & given.keys()}, "steps": steps, "minutes": minutes}
         if memory is not None:
             # What was chosen for another limit is chosen anew.
-            changed |= {"memory": memory, "accumulation": 1, "checkpointing": False}
-        wanted = {**run.options.model_dump(), **{k: v for k, v in changed.items() if v is not None}}
-        size = run.spec.size[0]
-        augment = _augment(run.manifest.data["augment"])
+            longer = {"accumulation": 1, "checkpointing": False, **longer, "memory": memory}
+        wanted = {**stopped.options.model_dump(), **{k: v for k, v in longer.items() if v is not None}}
+        size = stopped.spec.size[0]
+        augment = _augment(stopped.manifest.data["augment"])
     options = parse(TrainOptions, {k: v for k, v in wanted.items() if k in TrainOptions.model_fields})
-
-    # With several processes all train, and the first one draws and writes.
-    first = processes().is_main_process
-    if not resume:
+    if stopped is None:
         # Reading the data may take minutes: what is wrong without them is said before.
         parse(kind.Config, _of(kind.Config, given))
-        if first and not overwrite:
-            check_empty(Path(out))
+        if not overwrite:
+            by_first(lambda: check_empty(Path(out)))
 
-    collection = find(path, skip_bad=skip_bad)
-    yield from looking(collection)
-    images = collection.images("train", size, channels=run.spec.channels if resume else None)
-    report = collection.report()
-    if report.masks == report.empty_masks:
-        # Masks that are all empty say nothing: a system that needs masks has none.
-        kind.check(images.spec.model_copy(update={"mask_classes": None}))
-    yield from _reading(images, options.memory)
+    with together():
+        collection = find(path, skip_bad=skip_bad)
+        yield from looking(collection)
+        images = collection.images("train", size, channels=stopped.spec.channels if stopped else None)
+        report = collection.report()
+        if report.masks == report.empty_masks:
+            # Masks that are all empty say nothing: a system that needs masks has none.
+            kind.check(images.spec.model_copy(update={"mask_classes": None}))
+        if processes().is_local_main_process:
+            yield from _reading(images, options.memory)
+    with together():
+        # From the cache, that the first process of each host has filled.
+        yield from _reading(images, options.memory)
     torch.manual_seed(options.seed)
-    if resume:
-        model = build(run)
+    if stopped is not None:
+        run, model = stopped, build(stopped)
         if memory is not None:
             options = yield from planned(model, images, options, augment, resumed=run)
     else:
@@ -115,7 +119,7 @@ def training(
         )
 
     last, batch_shown, untold = None, previews.at_once(options, processes().num_processes), ""
-    for last in fit(model, images, run, options, resume=resume, augment=augment):
+    for last in fit(model, images, run, options, resume=stopped is not None, augment=augment):
         if first and last.preview_due and isinstance(model, Generator):
             path_shown = run.samples / f"step-{last.step:07d}.png"
             try:
@@ -134,8 +138,7 @@ def training(
             seconds_left=last.seconds_left,
         )
     assert last is not None
-    if first:
-        written.card(run)
+    by_first(lambda: written.card(run))
     yield Progress("training", last.step, last.step, result=run)
 
 
@@ -148,8 +151,11 @@ def train(system: str, path: str | Path, *, out: str | Path, **options: Any) -> 
         out: the run folder; it must not exist, unless `resume` or `overwrite` is said.
         **options: `steps` or `minutes`; `size` of the images in pixels (64); `batch`; `seed` (0); `memory`, a limit
             such as "4GB" or "80%" to which the training is cut; `config`, a YAML file of options; `set`, options as a
-            mapping or as "key=value"; `resume` to go on with a stopped run; `overwrite`; `skip_bad` to leave out
-            files that can't be used.
+            mapping or as "key=value"; `resume` to go on with the run in `out` where it was stopped, or begin it where
+            there is none; `overwrite`; `skip_bad` to leave out files that can't be used.
+
+    A run that goes on keeps its options, but for its length and those that don't change its path (`shard`,
+    `accumulation`, `workers`, how often things are written): these may be given anew.
 
     Raises:
         WrongUse: something handed in can't be used; nothing was written.
@@ -157,6 +163,17 @@ def train(system: str, path: str | Path, *, out: str | Path, **options: Any) -> 
     """
     *_, last = training(system, path, out=out, **options)
     run: Run = last.result
+    return run
+
+
+def _stopped(out: Path, system: str) -> Run | None:
+    """The run to go on with; None where none was begun."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        warnings.warn(f"{out} holds no run to resume: this is its beginning", stacklevel=2)
+        return None
+    run = Run.resume(out)
+    if run.system != system:
+        raise WrongUse(f"{out} is a run of {run.system}, not of {system}")
     return run
 
 

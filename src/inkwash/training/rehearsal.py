@@ -6,8 +6,6 @@ from collections.abc import Callable
 from typing import cast
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import gather
 from torch import nn
 
 from inkwash.memory import heap, machine
@@ -19,6 +17,8 @@ from inkwash.training.contract import Augmentation, Images, Trainable
 from inkwash.training.loop import _Training
 from inkwash.training.options import TrainOptions
 from inkwash.training.prefetch import ahead
+from inkwash.training.processes import from_all, processes
+from inkwash.training.state import collect
 
 Preview = Callable[[Trainable, int], object]
 
@@ -50,8 +50,8 @@ class Rehearsal:
     ) -> None:
         self.system, self.images, self.options, self.augment = system, images, options, augment
         self.preview, self.known = preview, known or {}
-        state = PartialState(cpu=not torch.cuda.is_available())
-        self.device, self.processes = state.device, state.num_processes
+        group = processes()
+        self.device, self.processes = group.device, group.num_processes
         module = cast(nn.Module, system)
         tensors = [*module.parameters(), *module.buffers()]
         size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
@@ -97,16 +97,16 @@ class Rehearsal:
 
     def agreed(self, *figures: float | int) -> list[float]:
         """The largest of each figure over all processes."""
-        mine = torch.tensor([figures], dtype=torch.float64, device=self.device)
-        largest: list[float] = cast(torch.Tensor, gather(mine)).amax(dim=0).tolist()
-        return largest
+        return [max(said) for said in zip(*from_all(figures))]
 
     def _train(self, options: TrainOptions, part: int) -> float:
         """The seconds of the second of two steps."""
         cuda = self.device.type == "cuda"
         with torch.random.fork_rng([self.device] if cuda else []):
-            training = _Training(copy.deepcopy(self.system), self.images, options, self.augment)
-            training.system.train()
+            system = copy.deepcopy(self.system)
+            training = _Training(system, self.images, options, self.augment)
+            spread = training.spread
+            spread.system.train()
             batches = ahead(training._prepare, 0, int(cuda) if options.workers is None else options.workers)
             seconds = 0.0
             try:
@@ -117,9 +117,11 @@ class Rehearsal:
                     seconds = time.perf_counter() - start
             finally:
                 batches.close()  # type: ignore[attr-defined]
-            if self.preview is not None and training.main:
-                with training._shown():
-                    self.preview(cast(Trainable, training.system), part)
-            written = [tensor.detach().cpu().contiguous() for tensor in training._tensors().values()]
-            del written
+            if self.preview is not None:
+                with spread.shown(training.averages, training.shown):
+                    if training.main:
+                        self.preview(cast(Trainable, system), part)
+            written = collect(spread, training.averages, training.optimizer) or {}
+            kept = [tensor.detach().cpu().contiguous() for tensor in written.values()]
+            del written, kept
         return seconds
