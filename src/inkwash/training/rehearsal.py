@@ -97,7 +97,7 @@ class Rehearsal:
 
     def agreed(self, *figures: float | int) -> list[float]:
         """The largest of each figure over all processes."""
-        return [max(said) for said in zip(*from_all(figures))]
+        return [float(max(said)) for said in zip(*from_all(figures))]
 
     def _train(self, options: TrainOptions, part: int) -> float:
         """The seconds of the second of two steps."""
