@@ -11,6 +11,7 @@ from cyclopts import App, Parameter
 from inkwash.cli.cite import cite
 from inkwash.cli.data import data
 from inkwash.cli.demo import demo
+from inkwash.cli.distil import distil
 from inkwash.cli.doctor import doctor
 from inkwash.cli.evaluate import evaluate
 from inkwash.cli.export import export
@@ -53,6 +54,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "sample": sample,
     "evaluate": evaluate,
     "tune": tune,
+    "distil": distil,
     "export": export,
     "list": list_entries,
     "show": show,
