@@ -26,7 +26,7 @@ from inkwash.denoise.base import Denoiser
 from inkwash.denoise.gaussian import GaussianDenoiser
 from inkwash.denoise.parameterization import Epsilon, Velocity
 from inkwash.sampling.grid import Grid
-from inkwash.sampling.loop import walk
+from inkwash.sampling.loop import resolution, walk
 from inkwash.sampling.solver import Solver
 from inkwash.systems import recipes
 
@@ -132,7 +132,7 @@ def _loop(scheduler: Any, network: nn.Module, z: Tensor) -> None:
 
 def _noise(noise: Noise, shape: tuple[int, ...], grid: Grid, solver: Solver) -> None:
     """What a walk along the grid draws: EDM's solver keys its noise by the interval, the others walk along a path."""
-    path = noise.path(shape, depth=len(grid).bit_length() + 5)
+    path = noise.path(shape, depth=resolution(grid))
     for t, s in grid:
         if solver.evaluations == 2:
             path.fresh(t, s, "churn")

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from inkwash.api.evaluate import evaluate
     from inkwash.api.export import export
     from inkwash.api.field_map import field_map
+    from inkwash.api.pareto import pareto
     from inkwash.api.reading_list import reading_list
     from inkwash.api.reproduce import reproduce
     from inkwash.api.runs import load
@@ -54,6 +55,7 @@ _FUNCTIONS = {
     "export": "export",
     "field_map": "field_map",
     "load": "runs",
+    "pareto": "pareto",
     "reading_list": "reading_list",
     "reproduce": "reproduce",
     "sample": "sample",
@@ -91,6 +93,7 @@ __all__ = [
     "field_map",
     "load",
     "nets",
+    "pareto",
     "reading",
     "reading_list",
     "reproduce",

@@ -64,7 +64,7 @@ def test_sample(inkwash, stand_in):
     job = Job()
     stand_in("sample", sampling=job)
     line = "sample r -n 5 --out o --steps 8 --sampler ddim@karras --guidance 2.5 --seed 3 --condition polyp --batch 2"
-    said = inkwash(*line.split())
+    said = inkwash(*line.split(), *["--interval", "0.2", "0.8", "--cache", "deep:3+guidance:2", "--backend", "onnx"])
     assert (said.code, said.out) == (0, "o\n")
     assert job.args == (Path("r"), 5)
     assert job.options == {
@@ -72,6 +72,9 @@ def test_sample(inkwash, stand_in):
         "steps": 8,
         "sampler": "ddim@karras",
         "guidance": 2.5,
+        "interval": (0.2, 0.8),
+        "cache": "deep:3+guidance:2",
+        "backend": "onnx",
         "seed": 3,
         "condition": "polyp",
         "batch": 2,
@@ -98,11 +101,24 @@ def test_evaluate_hands_over_how_to_draw(inkwash, stand_in):
         "steps": 8,
         "sampler": "ddim",
         "guidance": 2.0,
+        "interval": None,
+        "cache": None,
+        "backend": None,
         "seed": 3,
         "batch": 4,
         "network": "inception-v3",
         "skip_bad": True,
     }
+
+
+def test_export_writes_float32_unless_only_int8_is_said(inkwash, stand_in):
+    job = Job(Answer())
+    stand_in("export", exporting=job)
+    for flags, expected in (("", (True, False)), ("--onnx", (True, False)), ("--int8", (False, True))):
+        assert inkwash("export", "r", *flags.split()).out == "dice 0.5\n"
+        assert (job.options["onnx"], job.options["int8"]) == expected
+    inkwash(*["export", "r", "--onnx", "--int8", "--floor", "25", "--condition", "m", "--seed", "4"])
+    assert job.options == {"onnx": True, "int8": True, "floor": 25.0, "condition": "m", "seed": 4}
 
 
 def test_data(inkwash, stand_in):

@@ -18,7 +18,7 @@ from inkwash.sampling.dpm_solver import DampedDPMSolver3M, DPMSolver
 from inkwash.sampling.euler import Euler
 from inkwash.sampling.exponential import ExponentialAB, weights
 from inkwash.sampling.grid import Grid
-from inkwash.sampling.loop import walk
+from inkwash.sampling.loop import resolution, walk
 from inkwash.sampling.solver import Solver, State
 from inkwash.sampling.unipc import UniPC
 
@@ -106,7 +106,7 @@ def test_ddpm_is_diffusers_ddpm(record_law, monkeypatch) -> None:
     """Fed the same noise; the last step adds none."""
     denoiser, grid, count = mixture(CORRUPTION), Grid.trailing(1000, 50), 8
     z = start(denoiser, count)
-    path = Noise(0, range(count)).path((2,), dtype=torch.float64, depth=len(grid).bit_length() + 5)
+    path = Noise(0, range(count)).path((2,), dtype=torch.float64, depth=resolution(grid))
     pairs = iter(grid)
     module = "diffusers.schedulers.scheduling_ddpm.randn_tensor"
     monkeypatch.setattr(module, lambda *args, **kwargs: path.normal(*next(pairs)))

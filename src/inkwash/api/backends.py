@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from inkwash.api.onnx_network import open_network, refuse_cache
+from inkwash.api.onnx_network import facts, open_network, refuse_cache
 from inkwash.atomic import write_bytes
 from inkwash.data import cache
 from inkwash.errors import Failed, WrongUse, unknown
@@ -20,6 +21,15 @@ from inkwash.nets.accelerate import Accelerated, accelerate
 from inkwash.systems.base import Generator
 
 BACKENDS = ("torch", "compile", "onnx", "int8")
+
+
+def default(system: Generator, run: str | Path, how: Mapping[str, Any]) -> str:
+    """The backend where none is asked for: that of the way that was found best, if it is taken and still there."""
+    best = system.settings.best
+    if best is None or any(how.get(name) is not None for name in ("steps", "sampler", "cache")):
+        return "torch"
+    there = {"onnx": "float32", "int8": "int8"}.get(best.backend)
+    return "torch" if there is not None and there not in facts(Path(run)) else best.backend
 
 
 def prepare(system: Generator, run: str | Path, backend: str = "torch") -> Generator:

@@ -17,6 +17,7 @@ from inkwash.training.options import bf16
 # What each optional part is for, by the name of its extra.
 PURPOSES = {
     "diffusers": "networks and weights of diffusers and transformers",
+    "export": "networks in ONNX Runtime, in float32 and in eight bits",
     "inception": "FID and KID in the features of the Inception network",
     "medical": "MONAI's networks",
     "tensorboard": "training curves in TensorBoard",

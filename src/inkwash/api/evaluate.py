@@ -220,10 +220,11 @@ def measuring(
 
 
 def evaluating(
-    run: str | Path, path: str | Path, *, skip_bad: bool = False, backend: str = "torch", **options: Any
+    run: str | Path, path: str | Path, *, skip_bad: bool = False, backend: str | None = None, **options: Any
 ) -> Iterator[Progress]:
     """`evaluate`, saying where it is; the last report carries the `Evaluation`."""
-    system = backends.prepare(generator(run), run, backend)
+    system = generator(run)
+    backends.prepare(system, run, backend or backends.default(system, run, options))
     collection = find(path, skip_bad=skip_bad)
     yield from looking(collection)
     last = None

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from inkwash.api import conditions
 from inkwash.api.onnx_network import FACTS, FOLDER, Exported, OnnxNetwork, digest, facts, require
 from inkwash.api.progress import Progress
-from inkwash.api.quantise import Call, quantise
+from inkwash.api.quantise import Call, Layer, Quantiser, joined
 from inkwash.api.runs import load
 from inkwash.atomic import atomic, write_text
 from inkwash.errors import Failed, WrongUse
@@ -32,6 +32,8 @@ SAME = 1e-3
 # Eight bits are offered from this peak signal-to-noise ratio on, in decibels, to the pictures in float32.
 FLOOR = 30.0
 ITEMS, STEPS = 4, 20
+# Each allows half the error of the one before.
+_ATTEMPTS = 5
 _LARGEST = 2_000_000_000
 _CONDITIONS = ("label", "vector", "context", "image")
 
@@ -54,7 +56,8 @@ class Export(BaseModel):
             how = f"{file.items} pictures, {file.sampler}, {file.steps} steps"
             lines.append(f"{self.run}/{FOLDER}/{file.file}  opset {file.opset}; inputs z, t{_list(file.conditions)}")
             if name == "int8":
-                lines.append(f"  {decibels(file.error):.1f} dB to float32 (floor {self.floor:g} dB; {how})")
+                part = "" if file.layers is None else f"{file.layers[0]} of {file.layers[1]} convolutions; "
+                lines.append(f"  {part}{decibels(file.error):.1f} dB to float32 (floor {self.floor:g} dB; {how})")
             else:
                 lines.append(f"  pictures differ from torch's by at most {file.difference:.1e} (limit {SAME:g}; {how})")
         names = " or ".join("onnx" if name == "float32" else name for name in self.files)
@@ -84,49 +87,72 @@ def exporting(
     size = 4 * sum(p.numel() for p in system.denoiser.network.parameters())
     if size > _LARGEST:
         raise WrongUse(f"{run} has {size / 1e9:.1f} GB of weights: one ONNX file holds at most 2 GB")
-    steps = 3 + 3 * int8
-    yield Progress("drawing", 0, steps, note="with torch")
+    yield Progress("drawing", 0, 1, note="with torch")
     told = conditions.of_model(folder, system, condition, ITEMS)
-    way = system.way(steps=min(STEPS, system.way().steps))
-    how: dict[str, Any] = {"condition": told, "steps": way.steps, "sampler": way.sampler, "seed": seed}
-    expected, calls = _drawn(system, how)
-    names = [name for name in _CONDITIONS if any(call.condition.get(name) is not None for call in calls)]
+    way = system.way(steps=min(STEPS, system.way().steps), cache="none")
+    how: dict[str, Any] = {**way.told, "condition": told}
+    weights, network = digest(folder.weights), system.denoiser.network
 
+    def checked(kind: str, path: Path, expected: Tensor, **more: Any) -> Exported:
+        """What the pictures of a file are worth."""
+        with _in_place(system, OnnxNetwork(path, network, names)):
+            got, _ = _drawn(system, {**how, "seed": seed + (kind == "int8")})
+        gap = (got - expected).double()
+        return Exported(
+            file=path.name,
+            weights=weights,
+            opset=OPSET,
+            conditions=names,
+            difference=gap.abs().max().item(),
+            error=gap.square().mean().sqrt().item(),
+            items=ITEMS,
+            steps=way.steps,
+            sampler=way.sampler,
+            **more,
+        )
+
+    expected, calls = _drawn(system, {**how, "seed": seed})
+    names = [name for name in _CONDITIONS if any(call.condition.get(name) is not None for call in calls)]
     made: dict[str, Exported] = {}
-    weights = digest(folder.weights)
-    network = system.denoiser.network
     with tempfile.TemporaryDirectory() as temporary:
         plain = Path(temporary) / "network.onnx"
-        yield Progress("exporting", 1, steps)
+        yield Progress("exporting", 0, 1)
         write_network(network, calls[0], names, plain)
-        for kind in ["float32"] * onnx + ["int8"] * int8:
-            path = plain
-            if kind == "int8":
-                yield Progress("calibrating", 3, steps, note=f"{len(calls)} evaluations along the walk")
-                path = Path(temporary) / "network-int8.onnx"
-                quantise(plain, path, OnnxNetwork(plain, network, names), calls)
-            yield Progress("checking", 5 if kind == "int8" else 2, steps, note=kind)
-            system.denoiser.network = OnnxNetwork(path, network, names)
-            got, _ = _drawn(system, {**how, "seed": seed + 1} if kind == "int8" else how)
-            if kind == "int8":  # not on the noise that it was calibrated with
-                system.denoiser.network = OnnxNetwork(plain, network, names)
+        if onnx:
+            yield Progress("checking", 0, 1)
+            made["float32"] = checked("float32", plain, expected)
+            _check_same(made["float32"], run)
+        if int8:
+            exact = OnnxNetwork(plain, network, names)
+            quantiser = Quantiser(plain, exact, calls, Path(temporary))
+            layers: list[Layer] = []
+            for layer in quantiser.layers():
+                layers.append(layer)
+                note = f"alone it changes beliefs by {layer.error:.4f}"
+                yield Progress("judging layers", len(layers), len(quantiser.convolutions), note=note)
+            with _in_place(system, exact):  # on other noise than what it is calibrated with
                 expected, _ = _drawn(system, {**how, "seed": seed + 1})
-            system.denoiser.network = network
-            gap = (got - expected).double()
-            made[kind] = Exported(
-                file=path.name,
-                weights=weights,
-                opset=OPSET,
-                conditions=names,
-                difference=gap.abs().max().item(),
-                error=gap.square().mean().sqrt().item(),
-                items=ITEMS,
-                steps=way.steps,
-                sampler=way.sampler,
-            )
-            _check(made[kind], kind, run, floor)
+            path, allowed, reached = Path(temporary) / "network-int8.onnx", 10 ** (-floor / 20), -math.inf
+            for attempt in range(_ATTEMPTS):
+                chosen = joined(layers, allowed)
+                yield Progress("quantising", attempt, _ATTEMPTS, note=f"{len(chosen)} of {len(layers)} convolutions")
+                if not chosen:
+                    break
+                quantiser.write(path, chosen)
+                found = checked("int8", path, expected, layers=(len(chosen), len(layers)))
+                reached = max(reached, decibels(found.error))
+                if decibels(found.error) >= floor:
+                    made["int8"] = found
+                    break
+                allowed /= 2
+            if "int8" not in made:
+                got = f"in int8 reach {reached:.1f} dB to those in float32" if reached > 0 else "bear no int8 layer"
+                raise Failed(
+                    f"{run}: pictures {got}, below the floor of {floor:g} dB: nothing was written; "
+                    "--onnx alone is exact"
+                )
         _keep(folder.path, Path(temporary), made)
-    yield Progress("checking", steps, steps, result=Export(run=str(run), files=made, floor=floor))
+    yield Progress("checking", 1, 1, result=Export(run=str(run), files=made, floor=floor))
 
 
 def export(run: str | Path, **options: Any) -> Export:
@@ -153,6 +179,7 @@ def write_network(network: nn.Module, call: Call, names: list[str], path: Path) 
     """The network as an ONNX file: inputs `z`, `t` (one time for all items) and `names`, any number of items."""
     items = torch.export.Dim("items", min=1, max=65536)
     example = (call.z, call.t, *(call.condition[name] for name in names))
+    told = [tuple({0: items} for _ in names)] if names else []
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _silent("torch.onnx", "onnxscript"):
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -164,7 +191,7 @@ def write_network(network: nn.Module, call: Call, names: list[str], path: Path) 
             opset_version=OPSET,
             input_names=["z", "t", *names],
             output_names=["out"],
-            dynamic_shapes=({0: items}, None, tuple({0: items} for _ in names)),
+            dynamic_shapes=({0: items}, None, *told),
             verbose=False,
         )
 
@@ -184,28 +211,45 @@ class _Positional(nn.Module):
 def _drawn(system: Generator, how: dict[str, Any]) -> tuple[Tensor, list[Call]]:
     """Pictures, and what the network was called with on the way."""
     calls: list[Call] = []
+    denoiser, factors = system.denoiser, []
+
+    def time(_: nn.Module, given: tuple[Any, ...]) -> None:
+        now = denoiser.corruption.at(given[1])
+        alpha, sigma = (torch.tensor(value, dtype=torch.float64) for value in (now.alpha, now.sigma))
+        factors.append(float(denoiser.parameterization.coefficients(alpha, sigma).out))
 
     def note(_: nn.Module, given: tuple[Tensor, ...], told: dict[str, Tensor | None]) -> None:
-        calls.append(Call(given[0].clone(), given[1].clone(), {k: v for k, v in told.items() if v is not None}))
+        kept = {name: value for name, value in told.items() if value is not None}
+        calls.append(Call(given[0].clone(), given[1].clone(), kept, factors[-1]))
 
-    hook = system.denoiser.network.register_forward_pre_hook(note, with_kwargs=True)
+    hooks = [
+        denoiser.register_forward_pre_hook(time),
+        denoiser.network.register_forward_pre_hook(note, with_kwargs=True),
+    ]
     try:
         return system.generate(ITEMS, batch=ITEMS, **how), calls
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
 
 
-def _check(made: Exported, kind: str, run: str | Path, floor: float) -> None:
+@contextlib.contextmanager
+def _in_place(system: Generator, network: nn.Module) -> Iterator[None]:
+    """The system with this network inside, and its own again outside."""
+    own = system.denoiser.network
+    system.denoiser.network = network
+    try:
+        yield
+    finally:
+        system.denoiser.network = own
+
+
+def _check_same(made: Exported, run: str | Path) -> None:
     """Raises `Failed` where the pictures are not those of torch."""
-    if kind == "float32" and not made.difference <= SAME:
+    if not made.difference <= SAME:
         raise Failed(
             f"{run}: pictures of the exported network differ from torch's by {made.difference:.2g}, more than "
             f"{SAME:g}: nothing was written; use --backend torch"
-        )
-    if kind == "int8" and not decibels(made.error) >= floor:
-        raise Failed(
-            f"{run}: pictures in int8 reach {decibels(made.error):.1f} dB to those in float32, below the floor of "
-            f"{floor:g} dB: nothing was written; --onnx alone is exact"
         )
 
 

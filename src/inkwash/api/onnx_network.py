@@ -28,6 +28,7 @@ class Exported(BaseModel):
         difference: the largest difference of a pixel of a drawn picture in [-1, 1] from torch's.
         error: root mean square of it.
         items, steps: the pictures that this was measured on, and the evaluations of each.
+        layers: how many convolutions are in eight bits, and of how many.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -41,6 +42,7 @@ class Exported(BaseModel):
     items: int
     steps: int
     sampler: str
+    layers: tuple[int, int] | None = None
 
 
 def require(package: str) -> ModuleType:

@@ -21,7 +21,7 @@ def sampling(
     condition: str | None = None,
     seed: int = 0,
     batch: int = 16,
-    backend: str = "torch",
+    backend: str | None = None,
     **how: Any,
 ) -> Iterator[Progress]:
     """`sample`, saying where it is; the last report carries the paths.
@@ -31,7 +31,9 @@ def sampling(
     if n < 1:
         raise WrongUse(f"-n is the number of images, at least 1, not {n}")
     check_empty(Path(out))
-    system = backends.prepare(generator(run), run, backend)
+    system = generator(run)
+    backend = backend or backends.default(system, run, how)
+    backends.prepare(system, run, backend)
     told = conditions.of_text(Run.open(run), system, condition)
     group = processes()
     share, rest = divmod(n, group.num_processes)

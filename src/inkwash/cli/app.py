@@ -18,6 +18,7 @@ from inkwash.cli.export import export
 from inkwash.cli.failure import explain
 from inkwash.cli.list import list_entries
 from inkwash.cli.map import field_map
+from inkwash.cli.pareto import pareto
 from inkwash.cli.reproduce import reproduce
 from inkwash.cli.sample import sample
 from inkwash.cli.show import show
@@ -56,6 +57,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "tune": tune,
     "distil": distil,
     "export": export,
+    "pareto": pareto,
     "list": list_entries,
     "show": show,
     "cite": cite,

@@ -19,7 +19,7 @@ class Drawing:
         guidance: weight of the condition; 1 is the plain conditional model.
         interval: two times from 0 (clean) to 1 (noise) between which there is guidance.
         cache: what is kept between evaluations, deep:3 or first-block:0.1 or guidance:2, joined by +.
-        backend: what computes the network; onnx and int8 need inkwash export first.
+        backend: what computes the network, torch by default; onnx and int8 need inkwash export first.
     """
 
     steps: Whole | None = None
@@ -27,7 +27,7 @@ class Drawing:
     guidance: float | None = None
     interval: Annotated[tuple[float, float] | None, Parameter(consume_multiple=True)] = None
     cache: str | None = None
-    backend: Literal["torch", "compile", "onnx", "int8"] = "torch"
+    backend: Literal["torch", "compile", "onnx", "int8"] | None = None
 
     def options(self) -> dict[str, Any]:
         """As the functions of the library take them."""

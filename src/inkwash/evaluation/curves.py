@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 # Stand-ins that the page's own colours replace, so that a curve follows light and dark.
 _COLOURS = {"#010101": "var(--ink)", "#020202": "var(--faint)", "#030303": "var(--accent)"}
-_INK, _FAINT, _ACCENT = _COLOURS
+INK, FAINT, ACCENT = _COLOURS
 _NOT_LOSSES = {"step", "items", "seconds", "learning_rate", "gradient"}
 
 
@@ -46,23 +46,23 @@ def _panel(rows: Sequence[Mapping[str, Any]], name: str) -> str:
         figure = Figure(figsize=(4.2, 2.3), facecolor="none")
         axes = figure.add_axes((0.13, 0.15, 0.85, 0.8), facecolor="none")
         if name == "learning_rate":
-            axes.plot(steps, values, color=_INK, linewidth=1.2)
+            axes.plot(steps, values, color=INK, linewidth=1.2)
             axes.set_ylim(bottom=0)
         else:
-            axes.plot(steps, values, color=_FAINT, linewidth=0.8)
-            axes.plot(steps, smoothed(values, memory=max(2, len(values) // 40)), color=_ACCENT, linewidth=1.6)
+            axes.plot(steps, values, color=FAINT, linewidth=0.8)
+            axes.plot(steps, smoothed(values, memory=max(2, len(values) // 40)), color=ACCENT, linewidth=1.6)
             if min(values) > 0 and max(values) > 10 * min(values):
                 axes.set_yscale("log")
-        axes.tick_params(color=_FAINT, labelcolor=_INK, which="both", length=3)
+        axes.tick_params(color=FAINT, labelcolor=INK, which="both", length=3)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(_FAINT)
+        axes.spines[["left", "bottom"]].set_color(FAINT)
         axes.margins(x=0.01)
         buffer = io.StringIO()
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
-    return _inline(buffer.getvalue())
+    return inline(buffer.getvalue())
 
 
-def _inline(svg: str) -> str:
+def inline(svg: str) -> str:
     """The `<svg>` element alone: no prologue, no metadata, no fixed size, no namespaces (HTML knows them)."""
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg, count=2)

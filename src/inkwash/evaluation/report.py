@@ -85,6 +85,26 @@ class Command:
 
 
 @dataclass(frozen=True)
+class Section:
+    """A section of its own: some words, a drawing, a table.
+
+    Attributes:
+        svg: inline, as `curves` and `front` make it.
+        columns, rows: of the table; what is in it is shown as it is.
+        words: how many of the first columns hold words, not numbers.
+        marked: the rows to point out.
+    """
+
+    title: str
+    text: str = ""
+    svg: str = ""
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    words: int = 1
+    marked: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything on the page.
 
@@ -92,6 +112,7 @@ class Report:
         title: what was done.
         summary: one or two sentences on what is seen below.
         facts: how it was made: command, seed, device, versions, date.
+        sections: what is special about this report.
         strips: rows of pictures, from top to bottom.
         film: denoising, frame by frame.
         metrics: the table of figures.
@@ -106,6 +127,7 @@ class Report:
     title: str
     summary: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
+    sections: Sequence[Section] = ()
     strips: Sequence[Strip] = ()
     film: Film | None = None
     metrics: Sequence[Metric] = ()
@@ -125,7 +147,7 @@ class Report:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.filters |= {"picture": _picture, "figure": _figure}
+        environment.filters |= {"picture": _picture, "figure": _figure, "inline": Markup}
         svgs = {title: Markup(svg) for title, svg in curves.training(self.log).items()}
         return environment.get_template("report.html").render(report=self, curves=svgs)
 

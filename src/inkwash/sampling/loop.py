@@ -4,6 +4,7 @@
 iterates. `sample` is the last step of a walk.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -54,9 +55,7 @@ def walk(
         cache: what this walk keeps from one evaluation for the next; nothing by default.
         **condition: handed to the denoiser as it is.
     """
-    # Fine enough that the steps of a grid with no extreme spacing are independent; each level costs a draw.
-    depth = len(grid).bit_length() + 5
-    path = noise.path(tuple(z.shape[1:]), dtype=z.dtype, device=z.device, depth=depth)
+    path = noise.path(tuple(z.shape[1:]), dtype=z.dtype, device=z.device, depth=resolution(grid))
     state = State(z)
     denoiser = denoiser if cache is None else cache.begin(denoiser)
     for index, (t, s) in enumerate(grid):
@@ -66,6 +65,15 @@ def walk(
             state = solver.step(denoiser, state, t, s, path=path, **condition)
         assert state.posterior is not None
         yield Step(index, len(grid), t, s, state.z, state.posterior)
+
+
+def resolution(grid: Grid) -> int:
+    """Levels of the tree of noise: its leaves are below the smallest step, so that all steps are independent.
+
+    And below an eighth of the usual step, so that walks of more steps see nearly the same path. A level costs a draw.
+    """
+    narrowest = min((t - s for t, s in grid if s > 0.0), default=1.0)
+    return max(len(grid).bit_length() + 2, min(math.ceil(-math.log2(narrowest)), 16))
 
 
 def sample(

@@ -43,6 +43,7 @@ class Best(BaseModel):
 
     Attributes:
         steps, sampler, cache: as `Generator.way` takes them.
+        backend: what computes the network.
         reason: why it was chosen, with the figures.
     """
 
@@ -51,6 +52,7 @@ class Best(BaseModel):
     steps: int = Field(ge=1)
     sampler: str
     cache: str = "none"
+    backend: str = "torch"
     reason: str = ""
 
 
