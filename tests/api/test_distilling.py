@@ -284,3 +284,14 @@ def test_two_processes_make_the_student_of_one(students, run: Path, tmp_path: Pa
         assert all((one[name] - two[name]).abs().max() <= 2 * rate * updates for name in one)
         apart = torch.cat([(one[name] - two[name]).flatten().abs() for name in one])
         assert apart.median() < 1e-5
+
+
+def test_students_are_weighed_against_their_teacher(students, run: Path, discs: Path, tmp_path: Path) -> None:
+    teacher = shutil.copytree(run, tmp_path / "run")
+    found = inkwash.pareto(
+        teacher, discs, number=16, steps=(2, 4), samplers=("ddim",), caches=(), batch=8, store=False,
+        students=[students["progressive"], students["shortcut"]],
+    )  # fmt: skip
+    drawn = {(setting.run, setting.sampler, setting.steps) for setting in found.settings}
+    assert (str(students["progressive"]), "ddim@uniform", 2) in drawn
+    assert (str(students["shortcut"]), "shortcut@uniform", 2) in drawn

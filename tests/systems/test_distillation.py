@@ -16,7 +16,7 @@ from inkwash.errors import WrongUse
 from inkwash.sampling.ddim import DDIM
 from inkwash.sampling.solver import State
 from inkwash.systems import recipes
-from inkwash.systems.distillation.consistency import Distillation, Training, levels, pseudo_huber
+from inkwash.systems.distillation.consistency import Distillation, Training, between, levels, pseudo_huber
 from inkwash.systems.distillation.method import Lesson
 from inkwash.systems.distillation.progressive import Progressive, TwoStepsAsOne
 from inkwash.systems.distillation.shortcut import SelfConsistency, ShortcutDistillation
@@ -131,10 +131,21 @@ def test_the_exact_consistency_function_is_a_zero_of_distillation_in_the_limit(c
     assert coarse < 4e-3
     assert math.log2(coarse / fine) > 2.5
     assert gap(teacher, 128) > 10 * fine
-    exact.asked.clear()
-    loss(Distillation(8), exact, teacher, x)
-    assert set(exact.asked[0][0].tolist()) == set(levels(corruption, 8)[0][:-1].tolist()), "the target, at levels below"
-    assert set(exact.asked[1][0].tolist()) == set(levels(corruption, 8)[0][1:].tolist())
+
+
+def test_neighbours_in_distillation_are_a_level_apart() -> None:
+    corruption = Cosine()
+    times, exact = levels(corruption, 8)[0], Exact(corruption, end_of_path)
+    loss(Distillation(8), exact, normal(corruption), images(corruption, 64))
+    (s, _), (t, _) = exact.asked
+    place = Noise(0, range(64)).spread("time") * 8
+    assert torch.equal(t, between(times, place))
+    assert torch.equal(s, between(times, (place - 1).clamp(min=0)))
+    assert (s == 0).sum() == (place <= 1).sum() > 0
+    assert torch.bincount(place.long()).min() >= 7, "each as likely"
+    assert torch.equal(between(times, torch.arange(9, dtype=torch.float64)), times)
+    halves = between(times, torch.arange(8, dtype=torch.float64) + 0.5)
+    torch.testing.assert_close(halves, (times[1:] + times[:-1]) / 2)
 
 
 class OfOneNumber(Denoiser):

@@ -18,9 +18,10 @@ with means in the place of sums: the same, divided by sqrt(D).
 Departures. Both begin from the run's weights, which for training without a teacher is easy consistency tuning (Geng et
 al. 2025, "Consistency models made easy"). Distillation takes the pseudo-Huber distance too; its paper takes LPIPS, a
 network trained on photographs; its target is the student itself without an average, as in the paper's setting for
-CIFAR-10 (mu = 0); and it has 8 levels where that has 18, because what is learned at a level is built on those below,
-which fewer updates than the paper's hundreds of thousands must climb. Targets are held to [-1, 1], as students are
-when they are drawn from. There is no drop-out.
+CIFAR-10 (mu = 0); it has 8 levels where that has 18, because what is learned at a level is built on those below, which
+fewer updates than the paper's hundreds of thousands must climb; and with so few, places between them are learned too,
+each with the place a level below, so that sampling in several steps finds the student at home at any time. Targets are
+held to [-1, 1], as students are when they are drawn from. There is no drop-out.
 """
 
 import functools
@@ -58,6 +59,12 @@ def levels(corruption: Gaussian, count: int) -> tuple[Float64[Tensor, "n"], Floa
     return times, level
 
 
+def between(times: Float64[Tensor, "n"], place: Float64[Tensor, "b"]) -> Float64[Tensor, "b"]:
+    """The times at places that need not be whole: half-way between two levels is half-way in time."""
+    k = place.floor().long().clamp(max=len(times) - 2)
+    return torch.lerp(times[k], times[k + 1], place - k)
+
+
 def pseudo_huber(a: Float[Tensor, "b ..."], b: Float[Tensor, "b ..."]) -> Float[Tensor, "b"]:
     """The distance of each item; quadratic below 0.00054 a number, linear above."""
     c = 0.00054
@@ -66,7 +73,7 @@ def pseudo_huber(a: Float[Tensor, "b ..."], b: Float[Tensor, "b ..."]) -> Float[
 
 @dataclass(frozen=True)
 class Distillation:
-    """Neighbours on a path of the teacher's, on `count` levels."""
+    """Neighbours on a path of the teacher's: two places a level apart, of which there are `count`."""
 
     count: int = 8
 
@@ -83,8 +90,8 @@ class Distillation:
     ) -> Float[Tensor, "b"]:
         corruption = gaussian(student)
         times, _ = levels(corruption, self.count)
-        k = (noise.spread("time") * self.count).long()
-        t, s = times[k + 1], times[k]
+        place = noise.spread("time") * self.count
+        t, s = between(times, place), between(times, (place - 1).clamp(min=0))
         z = corruption.sample(x, t, noise=noise)
         with torch.no_grad():
             wanted = target(heun(teacher, z, t, s, **condition), s, **condition).mean
