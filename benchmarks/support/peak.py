@@ -27,22 +27,27 @@ def peaks(library: str, base: int, layout: str, batch: int, side: int) -> dict[s
     return measured
 
 
-def _resident(field: str) -> float:
+def resident(field: str) -> float:
     """MiB: `VmRSS` now, or `VmHWM` at most since the last reset."""
     found = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
     assert found is not None
     return int(found[1]) / 1024
 
 
-def _above(make: Callable[[], Callable[[], object]]) -> float:
+def restart() -> None:
+    """`VmHWM` begins again from here, with what is not used given back."""
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins again from here
-    before = _resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _above(make: Callable[[], Callable[[], object]]) -> float:
+    restart()
+    before = resident("VmRSS")
     call = make()
     call()
     call()
-    return _resident("VmHWM") - before
+    return resident("VmHWM") - before
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import machines
 import reference
 from entries import OVERVIEW as LIST
 from entries import PAGES, Entries, home_of
@@ -23,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 STATIC = ("fonts", "images", "javascripts", "stylesheets", "list.schema.json", "laws.json")
 # Pages in both languages, `name.md` and `name.zh.md`.
-BY_HAND = ("index.md", "three-words.md", "installation.md", "few-steps.md")
+BY_HAND = ("index.md", "three-words.md", "installation.md", "few-steps.md", "several-machines.md")
 # Pages that there are in English, below a few Chinese words.
 IN_ENGLISH = {
     "laws.md": DOCS / "laws.md",
@@ -75,6 +76,8 @@ def _by_hand(name: str, entries: Entries, system_pages: SystemPages) -> str:
         "count": str(len(home.entries)),
         "solvers": str(len(recipes.SOLVERS)),
         "running": str(sum(home.status(entry) != "none" for entry in home.entries.values())),
+        "scaling": machines.scaling(ROOT / "benchmarks" / "results" / "scaling.json", entries.language),
+        **machines.files(ROOT),
     }
     text = _FILLED.sub(lambda found: fill[found[1]], source.read_text(encoding="utf-8"))
     return _KEY.sub(lambda found: link(found[1], home_of(home.get(found[2])), name), text)
@@ -101,6 +104,7 @@ def _nav(language: Language, names: list[str]) -> Nav:
         {say("three words"): "three-words.md"},
         {say("installation"): "installation.md"},
         {say("few steps"): "few-steps.md"},
+        {say("several machines"): "several-machines.md"},
         {say("list"): [{say("overview"): LIST}, *({say(name): page} for page, (name, _) in PAGES.items())]},
         {say("systems"): [{say("all systems"): SYSTEMS}, *({name: f"systems/{name}.md"} for name in names)]},
         {say("laws"): "laws.md"},

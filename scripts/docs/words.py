@@ -8,6 +8,7 @@ WORDS = {
     "three words": Text(en="Three words", zh="三个词"),
     "installation": Text(en="Installation", zh="安装"),
     "few steps": Text(en="Few steps", zh="少步采样"),
+    "several machines": Text(en="Several machines", zh="多机训练"),
     "list": Text(en="The reading list", zh="阅读清单"),
     "overview": Text(en="Overview", zh="总览"),
     "surveys": Text(en="Surveys", zh="综述"),
@@ -85,6 +86,36 @@ WORDS = {
     ),
     "floor": Text(en="floor", zh="层"),
     "holds": Text(en="holds", zh="内容"),
+    "work": Text(en="work", zh="工作"),
+    "training": Text(en="training", zh="训练"),
+    "sampling": Text(en="sampling", zh="采样"),
+    "way": Text(en="by", zh="方式"),
+    "pace": Text(en="images a second", zh="每秒图像数"),
+    "faster": Text(en="times as fast", zh="加速比"),
+    "efficiency": Text(en="efficiency", zh="效率"),
+    "worked": Text(en="processor time an image", zh="每张图像的处理器时间"),
+    "scaling lead": Text(
+        en="Polyp-DDPM in its quick setting, 64 × 64, batch 16 over all processes, float32, on two processor cores; "
+        "gloo between the processes. Efficiency is what is had of two cores, beside one process with one thread. It "
+        "was not measured on GPUs or between real hosts, where the network between them decides.",
+        zh="Polyp-DDPM的quick设置，64 × 64，所有进程合计批量16，float32，两个处理器核心，进程之间通过gloo通信。"
+        "效率是与单进程单线程相比，两个核心实际发挥的比例。尚未在GPU上或真实的多台主机之间测量；后者取决于主机之间的网络。",
+    ),
+    "scaling how": Text(
+        en="Medians of {rounds} rounds, with the quartiles of the ratio: `python benchmarks/scaling.py`, bundled "
+        "retinas, seed 0, {device}, PyTorch {torch}, {date}. The machine was shared: its load before a round was "
+        "{least} to {most}.",
+        zh="{rounds}轮的中位数，括号内为加速比的四分位数：`python benchmarks/scaling.py`，随附的视网膜图像，种子0，"
+        "{device}，PyTorch {torch}，{date}。机器与他人共用，各轮开始前的负载为{least}至{most}。",
+    ),
+    "scaling memory": Text(
+        en="Memory, by the same command: to train a transformer of {weights} million weights, each of two processes "
+        "needs {whole} MiB, and {shared} MiB with `shard=true`. Half of the state is saved; the largest part is put "
+        "together at a time, and in this network that is a third of the weights.",
+        zh="内存（同一命令）：训练一个有{ten_thousands}万权重的Transformer，两个进程各需{whole} MiB；"
+        "设置`shard=true`后各需{shared} MiB。"
+        "状态减少一半，但计算时要临时拼出最大的一部分，在这个网络中约占全部权重的三分之一。",
+    ),
     "filter": Text(en="Words in a title, a name, a key", zh="标题、作者或键中的词"),
     "any topic": Text(en="every topic", zh="全部主题"),
     "only medical": Text(en="medical", zh="医学"),

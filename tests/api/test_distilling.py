@@ -293,5 +293,12 @@ def test_students_are_weighed_against_their_teacher(students, run: Path, discs: 
         students=[students["progressive"], students["shortcut"]],
     )  # fmt: skip
     drawn = {(setting.run, setting.sampler, setting.steps) for setting in found.settings}
-    assert (str(students["progressive"]), "ddim@uniform", 2) in drawn
-    assert (str(students["shortcut"]), "shortcut@uniform", 2) in drawn
+    assert drawn == {
+        (str(teacher), "ddim", 2), (str(teacher), "ddim", 4),
+        (str(students["progressive"]), "ddim@uniform", 2),
+        *((str(students["shortcut"]), "shortcut@uniform", steps) for steps in (2, 4, 8)),
+    }  # fmt: skip
+    page = Path(found.report).read_text(encoding="utf-8")
+    assert "shortcut@uniform" in page
+    with pytest.raises(WrongUse, match="is not a student of"):
+        inkwash.pareto(teacher, discs, students=[run], out=tmp_path / "page")

@@ -56,6 +56,18 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(run: Path, disc
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
+def test_resume_begins_a_run_and_goes_on_with_it(discs: Path, tmp_path: Path) -> None:
+    """The same command both times, as a queue gives it; what changes the path of the training stays as it was."""
+    command = {"size": 32, "batch": 4, "out": tmp_path / "run", "resume": True}
+    with pytest.warns(UserWarning, match="holds no run to resume: this is its beginning"):
+        inkwash.train("polyp-ddpm", discs, steps=2, set={**TINY, "log_every": 2}, **command)
+    again = {**TINY, "log_every": 1, "accumulation": 2, "shard": True, "learning_rate": 1.0}
+    run = inkwash.train("polyp-ddpm", discs, steps=4, set=again, **command)
+    assert [row["step"] for row in run.metrics()] == [2, 3, 4]
+    options = run.manifest.options
+    assert (options.accumulation, options.shard, options.learning_rate) == (2, True, 1e-3)
+
+
 def test_samples_are_files_that_say_how_they_were_made(run: Path, discs: Path, tmp_path: Path) -> None:
     paths = inkwash.sample(run, 3, out=tmp_path / "new", condition=str(discs), steps=3, seed=7)
     assert [path.name for path in paths] == ["00000.png", "00001.png", "00002.png"]

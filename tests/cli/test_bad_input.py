@@ -291,7 +291,6 @@ def test_an_unknown_system_shown(inkwash, world):
         (["--size", "1000000"], "size"),
         (["--batch", "0"], "batch"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
-        (["--resume"], "out"),
     ],
     ids=lambda value: "" if isinstance(value, str) else " ".join(value),
 )

@@ -64,6 +64,7 @@ def test_sample(inkwash, stand_in):
     job = Job()
     stand_in("sample", sampling=job)
     line = "sample r -n 5 --out o --steps 8 --sampler ddim@karras --guidance 2.5 --seed 3 --condition polyp --batch 2"
+    line += " --first 40"
     said = inkwash(*line.split(), *["--interval", "0.2", "0.8", "--cache", "deep:3+guidance:2", "--backend", "onnx"])
     assert (said.code, said.out) == (0, "o\n")
     assert job.args == (Path("r"), 5)
@@ -77,6 +78,7 @@ def test_sample(inkwash, stand_in):
         "backend": "onnx",
         "seed": 3,
         "condition": "polyp",
+        "first": 40,
         "batch": 2,
     }
 

@@ -225,7 +225,7 @@ def test_a_gradient_that_is_not_finite_stops_too(tmp_path: Path) -> None:
     assert all(tensor.isfinite().all() for tensor in raw(run).values())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_is_answered_with_a_checkpoint(tmp_path: Path, number: signal.Signals) -> None:
     chosen = options(log_every=1000, checkpoint_every=1000, steps=2000)
     system = Tiny()

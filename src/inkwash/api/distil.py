@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from inkwash.api.distillation import KEY, Distilled, asked, command, digest, fac
 from inkwash.api.folder import check_empty
 from inkwash.api.given import AUGMENTS, augmentation, of, pairs
 from inkwash.api.progress import Progress
-from inkwash.api.runs import build, generator, processes
+from inkwash.api.runs import build, generator
 from inkwash.api.train import preview, reading
 from inkwash.data import Collection, ImageSet
 from inkwash.data.augment import Augment
@@ -30,6 +31,7 @@ from inkwash.systems.distillation.student import Distilling
 from inkwash.systems.settings import Settings
 from inkwash.training import Run, TrainOptions, checkpoint, fit
 from inkwash.training.options import parse
+from inkwash.training.processes import by_first, processes, together
 
 
 def distilling(
@@ -51,12 +53,13 @@ def distilling(
 ) -> Iterator[Progress]:
     """`distil`, saying where it is; the last report carries the `Run`."""
     given = pairs(set)
-    folder, teacher = Run.open(run), generator(run, device="cpu")
+    with together():
+        folder, teacher = Run.open(run), generator(run, device="cpu")
     if Path(out).resolve() == folder.path.resolve():
         raise WrongUse(f"--out {out} is the teacher's own folder: give a new one")
-    first = processes().is_main_process
+    # With several processes all train, and the first one draws and writes.
     if resume:
-        begun = Run.resume(out)
+        begun = by_first(lambda: Run.resume(out))
         wanted = facts(begun)
         _same(begun, wanted, folder, {"steps": steps, "method": method, "guidance": guidance})
         if updates is not None or minutes is not None or given:
@@ -84,13 +87,20 @@ def distilling(
         options = parse(TrainOptions, {**usual, **told, **of(TrainOptions, given)})
         kept = {k: v for k, v in folder.manifest.data["augment"].items() if k in AUGMENTS}
         augment = augmentation({**kept, **{k: v for k, v in given.items() if k in AUGMENTS}})
-        if first and not overwrite:
-            check_empty(Path(out))
+        if not overwrite:
+            by_first(lambda: check_empty(Path(out)))
+    if options.shard:
+        raise WrongUse("shard = true is for inkwash train: a student and its teacher are whole in every process")
 
-    collection = find(folder.manifest.data["path"] if path is None else path, skip_bad=skip_bad)
-    yield from looking(collection)
-    images = _images(collection, folder, teacher)
-    yield from reading(images)
+    with together():
+        collection = find(folder.manifest.data["path"] if path is None else path, skip_bad=skip_bad)
+        yield from looking(collection)
+        images = _images(collection, folder, teacher)
+        if processes().is_local_main_process:
+            yield from reading(images)
+    with together():
+        # From the cache, that the first process of each host has filled.
+        yield from reading(images)
     torch.manual_seed(options.seed)
     if resume:
         data = begun.manifest.data
@@ -116,12 +126,10 @@ def distilling(
             assert isinstance(student, Generator)
             student.load_state_dict({**student.state_dict(), **teacher.state_dict()})
             yield from _training(Distilling(student, guide, pupil.stage.lesson), images, pupil, augment)
-            if first:
-                written.card(pupil.run)
-                if pupil is not pupils[-1]:
-                    _finish(pupil.run)
-            processes().wait_for_everyone()
-        teacher = generator(pupil.run.path, device="cpu")
+            by_first(partial(_close, pupil, last=pupil is pupils[-1]))
+        with together():
+            # By all, so the folder is one that all can read.
+            teacher = generator(pupil.run.path, device="cpu")
         guide = clip(-1.0, 1.0)(teacher.denoiser)
     yield Progress(pupils[-1].name, 1, 1, result=pupils[-1].run)
 
@@ -206,16 +214,18 @@ def _pupils(
     """
     stages = wanted.stages
     places = [*(out / "rounds" / str(stage.steps) for stage in stages[:-1]), out]
-    # Looked at by all before the first one makes any of them.
-    there = [begun and (place / "config.yaml").is_file() for place in places]
-    done = [(place / "model.safetensors").exists() and not (place / "checkpoints").exists() for place in places]
-    processes().wait_for_everyone()
+    # Looked at before any of them is made.
+    there = by_first(lambda: [begun and (place / "config.yaml").is_file() for place in places])
+    done = by_first(lambda: [_over(place) for place in places])
     pupils = []
     for stage, budget, place, made, over in reversed(
         [*zip(stages, wanted.budgets(options), places, there, done, strict=True)]
     ):
         told = {**data, KEY: wanted.model_copy(update={"steps": stage.steps}).model_dump(mode="json")}
-        run = Run.resume(place) if made else _begin(place, teacher, wanted, stage, told, budget, overwrite=overwrite)
+        if made:
+            run = by_first(partial(Run.resume, place))
+        else:
+            run = _begin(place, teacher, wanted, stage, told, budget, overwrite=overwrite)
         pupils.append(_Pupil(stage, run, made and over))
     return pupils[::-1]
 
@@ -245,8 +255,7 @@ def _begin(
     run = Run.create(
         path, system=teacher.system, config=config, spec=teacher.spec, data=data, options=options, overwrite=overwrite
     )
-    if processes().is_main_process:
-        Settings(best=wanted.best(stage)).write(path)
+    by_first(lambda: Settings(best=wanted.best(stage)).write(path))
     return run
 
 
@@ -276,8 +285,16 @@ def _used(options: TrainOptions, step: int, rows: list[dict[str, Any]]) -> float
     return min(max(by_steps, by_clock), 1.0)
 
 
-def _finish(run: Run) -> None:
-    """Remove the checkpoints of a round that is over: its weights are what the next one needs."""
-    aside = run.path / ".checkpoints"
-    os.replace(run.checkpoints, aside)
+def _over(place: Path) -> bool:
+    """Whether a round is over, and nothing is left to do in its folder."""
+    return (place / "model.safetensors").exists() and not (place / "checkpoints").exists()
+
+
+def _close(pupil: _Pupil, *, last: bool) -> None:
+    """Write the card; remove the checkpoints of a round that is over: its weights are what the next one needs."""
+    written.card(pupil.run)
+    if last:
+        return
+    aside = pupil.run.path / ".checkpoints"
+    os.replace(pupil.run.checkpoints, aside)
     shutil.rmtree(aside, ignore_errors=True)

@@ -27,6 +27,7 @@ from inkwash.evaluation.fidelity import fidelity
 from inkwash.evaluation.memorisation import Memorisation, memorisation, thumbnails
 from inkwash.evaluation.report import Film, Metric
 from inkwash.systems.base import Generator
+from inkwash.training.processes import by_first, check_same, join, share, together
 from inkwash.training.run import Run
 
 CHUNK = 64
@@ -42,7 +43,7 @@ class Evaluation(BaseModel):
         how: the way they were drawn, in words.
         network: the feature network behind the distances.
         copies: drawn pictures that lie nearer to a training picture than new pictures do.
-        seconds_per_image: of drawing alone.
+        seconds_per_image: of drawing alone, on one device, however many there were.
         notes: what one should know before quoting the figures.
     """
 
@@ -130,37 +131,42 @@ def measuring(
 ) -> Iterator[Progress]:
     """Draw from held-out conditions and measure; the last report carries a `Measured`.
 
+    Several processes share the drawing. The first one measures; the last report of the others carries nothing.
+
     Args:
         name: what the run is called in the evaluation.
         n: pictures to draw; as many as are held out (at most 500) by default.
         folder: where the segmenter for mask faithfulness is kept; a cache by default.
         **how: how to draw, as `Generator.way` takes it.
     """
-    embed = features.get(network)
-    split, real = held_out(collection, system)
-    train = collection.images("train", system.spec.size, channels=system.spec.channels)
-    known = system.known(real.spec)
-    if known != system.spec:
-        raise WrongUse(
-            f"{collection.source.path} does not fit {name}: it has {_shape(known)}, "
-            f"the run was trained with {_shape(system.spec)}"
-        )
-    count = min(len(real), 500) if n is None else n
-    if min(count, len(real), len(train)) < FEWEST:
-        raise WrongUse(
-            f"an evaluation needs at least {FEWEST} pictures of each kind: there are {count} to draw, "
-            f"{len(real)} held out and {len(train)} to train on"
-        )
-    # In an order of chance: neighbours in a data set are often of one patient.
-    order = Noise(seed, range(len(real))).uniform((), "order", dtype=torch.float64).argsort()
-    chosen = order[torch.arange(count) % len(real)]
-    told = conditions.of_images(system, real, chosen)
+    with together():
+        embed = features.get(network)
+        split, real = held_out(collection, system)
+        train = collection.images("train", system.spec.size, channels=system.spec.channels)
+        known = system.known(real.spec)
+        if known != system.spec:
+            raise WrongUse(
+                f"{collection.source.path} does not fit {name}: it has {_shape(known)}, "
+                f"the run was trained with {_shape(system.spec)}"
+            )
+        count = min(len(real), 500) if n is None else n
+        if min(count, len(real), len(train)) < FEWEST:
+            raise WrongUse(
+                f"an evaluation needs at least {FEWEST} pictures of each kind: there are {count} to draw, "
+                f"{len(real)} held out and {len(train)} to train on"
+            )
+        # In an order of chance: neighbours in a data set are often of one patient.
+        order = Noise(seed, range(len(real))).uniform((), "order", dtype=torch.float64).argsort()
+        chosen = order[torch.arange(count) % len(real)]
+        told = conditions.of_images(system, real, chosen)
+        way = system.way(**how)
+    check_same({"data to train on": train.fingerprint, "data held out": real.fingerprint, "pictures": count})
 
-    way = system.way(**how)
+    first, mine = share(count)
     drawn: list[Tensor] = []
     frames, times = [], []
     start, done = time.monotonic(), 0
-    for draw in system.draw(count, condition=told, seed=seed, batch=batch, **way.told):
+    for draw in system.draw(count, condition=told, first=first, count=mine, seed=seed, batch=batch, **way.told):
         if draw.first == 0:
             frames.append(draw.step.z[:FILMED].float().cpu())
             times.append(draw.step.s)
@@ -168,9 +174,12 @@ def measuring(
             drawn.append(draw.step.z.float().cpu())
             done += draw.count
             pace = done / (time.monotonic() - start)
-            yield Progress("drawing", done, count, rate=pace, seconds_left=(count - done) / pace)
+            yield Progress("drawing", done, mine, rate=pace, seconds_left=(mine - done) / pace)
     seconds = time.monotonic() - start
-    made = torch.cat(drawn)
+    made = join(torch.cat([torch.empty(0, system.spec.channels, *system.spec.size), *drawn]), count)
+    if made is None:
+        yield Progress("drawing", done, mine)
+        return
 
     vectors, pixels = {}, {}
     sets = {
@@ -210,7 +219,7 @@ def measuring(
         network=embed.name,
         metrics=table.rows(near, cover, faith),
         copies=int(memory.flagged.sum()),
-        seconds_per_image=seconds / count,
+        seconds_per_image=seconds / mine,
         device=str(next(system.parameters()).device),
         notes=table.notes(near, embed, memory, faith),
     )
@@ -223,20 +232,26 @@ def evaluating(
     run: str | Path, path: str | Path, *, skip_bad: bool = False, backend: str | None = None, **options: Any
 ) -> Iterator[Progress]:
     """`evaluate`, saying where it is; the last report carries the `Evaluation`."""
-    system = generator(run)
-    backends.prepare(system, run, backend or backends.default(system, run, options))
-    collection = find(path, skip_bad=skip_bad)
-    yield from looking(collection)
+    with together():
+        system = generator(run)
+        backends.prepare(system, run, backend or backends.default(system, run, options))
+        collection = find(path, skip_bad=skip_bad)
+        yield from looking(collection)
     last = None
     for last in measuring(system, str(run), collection, **options):
         yield last
     assert last is not None
-    evaluation: Evaluation = last.result.evaluation
-    write_text(Path(run) / "evaluation.json", evaluation.model_dump_json(indent=2) + "\n")
-    folder = Run.open(run)
-    written.card(folder, {metric.name: metric.value for metric in evaluation.metrics})
-    page(last.result, folder, command=f"inkwash evaluate {run} {path}").write(Path(run) / "report.html")
-    yield Progress("comparing", last.done, last.total, result=evaluation)
+    measured = last.result
+
+    def write() -> Evaluation:
+        evaluation: Evaluation = measured.evaluation
+        write_text(Path(run) / "evaluation.json", evaluation.model_dump_json(indent=2) + "\n")
+        folder = Run.open(run)
+        written.card(folder, {metric.name: metric.value for metric in evaluation.metrics})
+        page(measured, folder, command=f"inkwash evaluate {run} {path}").write(Path(run) / "report.html")
+        return evaluation
+
+    yield Progress("comparing", last.done, last.total, result=by_first(write))
 
 
 def evaluate(run: str | Path, path: str | Path, **options: Any) -> Evaluation:

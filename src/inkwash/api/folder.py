@@ -3,27 +3,24 @@
 import os
 from pathlib import Path
 
-from accelerate import PartialState
-
 from inkwash.errors import WrongUse
 
 
-def empty_folder(path: str | Path, processes: PartialState | None = None) -> Path:
-    """A folder that is there, empty and writable; one that holds something is never written into.
-
-    With several processes the first one makes it, and all come back when it is there.
-    """
+def empty_folder(path: str | Path) -> Path:
+    """A folder that is there, empty and writable; one that holds something is never written into."""
     path = Path(path)
-    if processes is None or processes.is_main_process:
-        check_empty(path)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise WrongUse(f"{path} cannot be made: {error.strerror}: give a folder that can be written") from None
-        if not os.access(path, os.W_OK | os.X_OK):
-            raise WrongUse(f"{path} cannot be written: give a folder that can")
-    if processes is not None:
-        processes.wait_for_everyone()
+    check_empty(path)
+    return made(path)
+
+
+def made(path: Path) -> Path:
+    """A folder that is there and writable, whatever it holds."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WrongUse(f"{path} cannot be made: {error.strerror}: give a folder that can be written") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise WrongUse(f"{path} cannot be written: give a folder that can")
     return path
 
 

@@ -18,6 +18,7 @@ from inkwash.atomic import write_text
 from inkwash.errors import WrongUse
 from inkwash.reading import Card, Measurement, shelf
 from inkwash.reading.source import Located
+from inkwash.training.processes import by_first
 from inkwash.training.run import Run
 
 _HEAD = "# Written by `inkwash reproduce`. The claims and the reason are those of the entry in list.yaml.\n"
@@ -64,9 +65,13 @@ def reproducing(
         measured=measured,
         differs=entry.differs if entry else None,
     )
-    _write(card, folder / "card.yaml")
-    if cards is not None:
-        _write(_joined(card, Path(cards) / f"{system}.yaml"), Path(cards) / f"{system}.yaml")
+
+    def write() -> None:
+        _write(card, folder / "card.yaml")
+        if cards is not None:
+            _write(_joined(card, Path(cards) / f"{system}.yaml"), Path(cards) / f"{system}.yaml")
+
+    by_first(write)
     answer = page.model_copy(update={"cards": [card], "system": None})
     yield Progress("comparing", last.done, last.total, result=answer)
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 
 from inkwash import systems
 from inkwash.errors import WrongUse
@@ -50,8 +49,3 @@ def generator(run: str | Path, *, device: torch.device | str | None = None) -> G
 def default_device() -> torch.device:
     """The GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def processes() -> PartialState:
-    """The processes that `torchrun` or `accelerate launch` started together; one where nothing did."""
-    return PartialState(cpu=not torch.cuda.is_available())

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from inkwash.api import backends, conditions
-from inkwash.api.folder import check_empty, empty_folder
+from inkwash.api.folder import check_empty, empty_folder, made
 from inkwash.api.progress import Progress
-from inkwash.api.runs import generator, processes
+from inkwash.api.runs import generator
 from inkwash.errors import WrongUse
 from inkwash.evaluation import pictures
+from inkwash.training.processes import by_first, from_all, share, together
 from inkwash.training.run import Run
 
 
@@ -19,6 +20,7 @@ def sampling(
     *,
     out: str | Path,
     condition: str | None = None,
+    first: int = 0,
     seed: int = 0,
     batch: int = 16,
     backend: str | None = None,
@@ -28,26 +30,25 @@ def sampling(
 
     Started by `torchrun`, each process draws its share; the pictures are those that one process draws.
     """
-    if n < 1:
-        raise WrongUse(f"-n is the number of images, at least 1, not {n}")
-    check_empty(Path(out))
-    system = generator(run)
-    backend = backend or backends.default(system, run, how)
-    backends.prepare(system, run, backend)
-    told = conditions.of_text(Run.open(run), system, condition)
-    group = processes()
-    share, rest = divmod(n, group.num_processes)
-    rank = group.process_index
-    first, count = rank * share + min(rank, rest), share + (rank < rest)
-    way = system.way(**how)
+    if n < 1 or first < 0:
+        raise WrongUse(f"-n is the number of images, at least 1, and --first a number from 0, not {n} and {first}")
+    with together():
+        check_empty(Path(out))
+        system = generator(run)
+        backend = backend or backends.default(system, run, how)
+        backends.prepare(system, run, backend)
+        told = conditions.of_text(Run.open(run), system, condition)
+        way = system.way(**how)
+    before, count = share(n)
+    start = first + before
     facts = {"system": system.name, "run": str(run), **way.told, "backend": backend, "seed": seed}
 
-    draws = system.draw(n, condition=told, first=first, count=count, seed=seed, batch=batch, **way.told)
+    draws = system.draw(first + n, condition=told, first=start, count=count, seed=seed, batch=batch, **way.told)
     folder, paths = None, []
     for draw in draws:
-        done = draw.first - first
+        done = draw.first - start
         if draw.finished:
-            folder = folder or empty_folder(out, group)
+            folder = folder or _opened(out)
             for i, image in enumerate(draw.step.z.cpu()):
                 path = folder / f"{draw.first + i:05d}.png"
                 pictures.save(image, path, facts={**facts, "item": draw.first + i})
@@ -55,9 +56,15 @@ def sampling(
             done += draw.count
         yield Progress("drawing", done, count, note=f"step {draw.step.index + 1} of {draw.step.total}")
     if folder is None:
-        empty_folder(out, group)  # a process without a share still keeps step with the others
-    group.wait_for_everyone()
-    yield Progress("drawing", count, count, result=paths)
+        _opened(out)  # a process without a share still keeps step with the others
+    everything = [path for others in from_all(paths) for path in others]
+    yield Progress("drawing", count, count, result=everything)
+
+
+def _opened(out: str | Path) -> Path:
+    """The folder, made where it is missing: on hosts without a common disk it is each host's own."""
+    by_first(lambda: empty_folder(out))
+    return made(Path(out))
 
 
 def sample(run: str | Path, n: int, *, out: str | Path, **options: Any) -> list[Path]:
@@ -68,10 +75,10 @@ def sample(run: str | Path, n: int, *, out: str | Path, **options: Any) -> list[
     Args:
         run: a run folder.
         out: a folder that is empty or doesn't exist yet.
-        **options: `condition`, masks (a file, a folder, a data set) or a class; `seed` (0); `batch` (16); `backend`,
-            what computes the network: `torch`, `compile`, `onnx` or `int8`; and how to draw, as `Generator.way` takes
-            it: `steps`, evaluations of the network an image; `sampler`, a solver or solver@grid; `guidance` and its
-            `interval`; `cache`.
+        **options: `condition`, masks (a file, a folder, a data set) or a class; `first`, the number of the first image
+            (0); `seed` (0); `batch` (16); `backend`, what computes the network: `torch`, `compile`, `onnx` or `int8`;
+            and how to draw, as `Generator.way` takes it: `steps`, evaluations of the network an image; `sampler`, a
+            solver or solver@grid; `guidance` and its `interval`; `cache`.
 
     Raises:
         WrongUse: something handed in can't be used; nothing was written.

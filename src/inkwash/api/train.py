@@ -1,6 +1,7 @@
 """`inkwash.train`: from a folder of images to a run folder."""
 
 import shlex
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,13 +17,14 @@ from inkwash.api.folder import check_empty
 from inkwash.api.given import AUGMENTS, augmentation, of, pairs
 from inkwash.api.plain import plain
 from inkwash.api.progress import Progress
-from inkwash.api.runs import build, processes
+from inkwash.api.runs import build
 from inkwash.data import ImageSet
 from inkwash.errors import WrongUse, unknown
 from inkwash.evaluation import pictures
 from inkwash.systems.base import Generator
 from inkwash.training import Run, TrainOptions, fit
-from inkwash.training.options import parse
+from inkwash.training.options import CHANGEABLE, parse
+from inkwash.training.processes import by_first, processes, together
 
 PREVIEWS = 8
 
@@ -55,39 +57,39 @@ def training(
     wanted = {**suited, **{k: v for k, v in flags.items() if v is not None}, **of(TrainOptions, given)}
     augment = augmentation({k: v for k, v in {**suited, **given}.items() if k in AUGMENTS})
 
-    if resume:
-        run = Run.resume(out)
-        if run.system != system:
-            raise WrongUse(f"{out} is a run of {run.system}, not of {system}")
-        if run.student != "none":
-            raise WrongUse(f"{out} is a student: inkwash distil with --resume goes on with it")
-        longer = {"steps": steps, "minutes": minutes}
-        wanted = {**run.options.model_dump(), **{k: v for k, v in longer.items() if v is not None}}
-        size = run.spec.size[0]
-        augment = augmentation(run.manifest.data["augment"])
-    options = parse(TrainOptions, {k: v for k, v in wanted.items() if k in TrainOptions.model_fields})
-
-    # With several processes all train, and the first one draws and writes.
+    # With several processes all train, and the first one draws, reads the run and writes it.
     first = processes().is_main_process
-    if not resume:
+    stopped = by_first(lambda: _stopped(Path(out), system)) if resume else None
+    if stopped is not None:
+        longer = {**{k: given[k] for k in CHANGEABLE & given.keys()}, "steps": steps, "minutes": minutes}
+        wanted = {**stopped.options.model_dump(), **{k: v for k, v in longer.items() if v is not None}}
+        size = stopped.spec.size[0]
+        augment = augmentation(stopped.manifest.data["augment"])
+    options = parse(TrainOptions, {k: v for k, v in wanted.items() if k in TrainOptions.model_fields})
+    if stopped is None:
         # Reading the data may take minutes: what is wrong without them is said before.
         asked = parse(kind.Config, of(kind.Config, given))
         if getattr(asked, "student", "none") != "none":
             raise WrongUse("student says what a run was made into: train it, then inkwash distil makes a student of it")
-        if first and not overwrite:
-            check_empty(Path(out))
+        if not overwrite:
+            by_first(lambda: check_empty(Path(out)))
 
-    collection = find(path, skip_bad=skip_bad)
-    yield from looking(collection)
-    images = collection.images("train", size, channels=run.spec.channels if resume else None)
-    report = collection.report()
-    if report.masks == report.empty_masks:
-        # Masks that are all empty say nothing: a system that needs masks has none.
-        kind.check(images.spec.model_copy(update={"mask_classes": None}))
-    yield from reading(images)
+    with together():
+        collection = find(path, skip_bad=skip_bad)
+        yield from looking(collection)
+        images = collection.images("train", size, channels=stopped.spec.channels if stopped else None)
+        report = collection.report()
+        if report.masks == report.empty_masks:
+            # Masks that are all empty say nothing: a system that needs masks has none.
+            kind.check(images.spec.model_copy(update={"mask_classes": None}))
+        if processes().is_local_main_process:
+            yield from reading(images)
+    with together():
+        # From the cache, that the first process of each host has filled.
+        yield from reading(images)
     torch.manual_seed(options.seed)
-    if resume:
-        model = build(run)
+    if stopped is not None:
+        run, model = stopped, build(stopped)
     else:
         moments = {k: v for k, v in _moments(images).items() if k in kind.Config.model_fields}
         made = parse(kind.Config, {**moments, **of(kind.Config, given)})
@@ -106,7 +108,7 @@ def training(
         )
 
     last = None
-    for last in fit(model, images, run, options, resume=resume, augment=augment):
+    for last in fit(model, images, run, options, resume=stopped is not None, augment=augment):
         if first and last.preview_due and isinstance(model, Generator):
             preview(model, images, run.samples / f"step-{last.step:07d}.png")
         yield Progress(
@@ -118,8 +120,7 @@ def training(
             seconds_left=last.seconds_left,
         )
     assert last is not None
-    if first:
-        written.card(run)
+    by_first(lambda: written.card(run))
     yield Progress("training", last.step, last.step, result=run)
 
 
@@ -131,8 +132,12 @@ def train(system: str, path: str | Path, *, out: str | Path, **options: Any) -> 
         path: a folder, zip, `.npz` or CSV list of images, or `bundled:retina`.
         out: the run folder; it must not exist, unless `resume` or `overwrite` is said.
         **options: `steps` or `minutes`; `size` of the images in pixels (64); `batch`; `seed` (0); `config`, a YAML
-            file of options; `set`, options as a mapping or as "key=value"; `resume` to go on with a stopped run;
-            `overwrite`; `skip_bad` to leave out files that can't be used.
+            file of options; `set`, options as a mapping or as "key=value"; `resume` to go on with the run in `out`
+            where it was stopped, or begin it where there is none; `overwrite`; `skip_bad` to leave out files that
+            can't be used.
+
+    A run that goes on keeps its options, but for its length and those that don't change its path (`shard`,
+    `accumulation`, `workers`, how often things are written): these may be given anew.
 
     Raises:
         WrongUse: something handed in can't be used; nothing was written.
@@ -140,6 +145,19 @@ def train(system: str, path: str | Path, *, out: str | Path, **options: Any) -> 
     """
     *_, last = training(system, path, out=out, **options)
     run: Run = last.result
+    return run
+
+
+def _stopped(out: Path, system: str) -> Run | None:
+    """The run to go on with; None where none was begun."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        warnings.warn(f"{out} holds no run to resume: this is its beginning", stacklevel=2)
+        return None
+    run = Run.resume(out)
+    if run.system != system:
+        raise WrongUse(f"{out} is a run of {run.system}, not of {system}")
+    if run.student != "none":
+        raise WrongUse(f"{out} is a student: inkwash distil with --resume goes on with it")
     return run
 
 

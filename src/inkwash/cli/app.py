@@ -1,10 +1,11 @@
 """The verbs, joined into one program. Their files import nothing heavy, so `--help` is instant."""
 
+import contextlib
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from cyclopts import App, Parameter
 
@@ -19,11 +20,13 @@ from inkwash.cli.failure import explain
 from inkwash.cli.list import list_entries
 from inkwash.cli.map import field_map
 from inkwash.cli.pareto import pareto
+from inkwash.cli.rank import rank, size
 from inkwash.cli.reproduce import reproduce
 from inkwash.cli.sample import sample
 from inkwash.cli.show import show
 from inkwash.cli.train import train
 from inkwash.cli.tune import tune
+from inkwash.errors import WrongUse
 
 
 def _version() -> str:
@@ -65,19 +68,25 @@ VERBS: dict[str, Callable[..., None]] = {
     "reproduce": reproduce,
     "doctor": doctor,
 }
+SHARED = ("train", "sample", "evaluate", "distil", "reproduce")
 for place, (name, verb) in enumerate(VERBS.items()):
     app.command(verb, name=name, sort_key=place, help_epilogue="")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command, `sys.argv[1:]` by default, and return its exit code; never raises for what a user does."""
-    with warnings.catch_warnings():
+    """Run one command, `sys.argv[1:]` by default, and return its exit code; never raises for what a user does.
+
+    Of several processes that were started together the first prints the answer. Each says why it stops.
+    """
+    who = f"inkwash: process {rank()}: " if rank() else "inkwash: "
+    with warnings.catch_warnings(), _answer():
         warnings.showwarning = _one_line  # type: ignore[assignment]
         if not os.environ.get("INKWASH_DEBUG"):
             warnings.simplefilter("ignore")
             warnings.filterwarnings("default", module=r"inkwash\b")
         try:
             tokens = sys.argv[1:] if argv is None else list(argv)
+            _check_shared(tokens)
             app(tokens, exit_on_error=False, print_error=False, verbose=False, result_action="return_none")
             sys.stdout.flush()
         except BrokenPipeError:
@@ -88,10 +97,37 @@ def main(argv: Sequence[str] | None = None) -> int:
             code, line = explain(error)
             if os.environ.get("INKWASH_DEBUG"):
                 traceback.print_exc()
-            print(f"inkwash: {line}", file=sys.stderr)
+            print(f"{who}{line}", file=sys.stderr)
             return code
+        _leave()
     return 0
 
 
+def _check_shared(tokens: Sequence[str]) -> None:
+    """Raises `WrongUse` where several processes would all do the same."""
+    if size() > 1 and tokens and tokens[0] in VERBS and tokens[0] not in SHARED:
+        raise WrongUse(
+            f"inkwash {tokens[0]} is done by one process, and {size()} were started; {', '.join(SHARED)} are shared"
+        )
+
+
+@contextlib.contextmanager
+def _answer() -> Iterator[None]:
+    """Standard output is that of the first process."""
+    if not rank():
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
+
+
+def _leave() -> None:
+    """Part from the other processes in good order, where there were any."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
 def _one_line(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"inkwash: note: {' '.join(str(message).split())}", file=sys.stderr)
+    if not rank():
+        print(f"inkwash: note: {' '.join(str(message).split())}", file=sys.stderr)

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from inkwash.api.progress import Progress
+from inkwash.cli.rank import rank
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -17,6 +18,7 @@ Draw = Callable[[Progress], None]
 def follow(job: Iterable[Progress]) -> Any:
     """Run `job` to its end, drawing where it is, and return the result that its last report carries.
 
+    Of several processes the first one draws.
     What libraries print meanwhile goes to standard error, so that standard output holds the answer alone.
     """
     result = None
@@ -28,6 +30,8 @@ def follow(job: Iterable[Progress]) -> Any:
 
 
 def _drawing() -> AbstractContextManager[Draw]:
+    if rank():
+        return contextlib.nullcontext(lambda report: None)
     return _bars() if sys.stderr.isatty() else _lines()
 
 

@@ -17,6 +17,7 @@ def sample(
     number: Annotated[Whole, Parameter(name=["--number", "-n"])],
     out: Path,
     condition: str | None = None,
+    first: Whole = 0,
     seed: Whole = 0,
     batch: Whole = 16,
     drawing: Drawing = Drawing(),
@@ -31,6 +32,7 @@ def sample(
         number: how many images.
         out: the folder to write them into.
         condition: a mask file, a folder of masks, a data set, or the name of a class.
+        first: number of the first image, where a larger set is drawn in parts.
         seed: image i of a seed is always the same image.
         batch: images at a time; changes speed and memory, never the images.
     """
@@ -42,6 +44,7 @@ def sample(
             number,
             out=out,
             condition=condition,
+            first=first,
             seed=seed,
             batch=batch,
             **drawing.options(),

@@ -31,7 +31,9 @@ def train(
     $ inkwash train polyp-ddpm polyps/ --out runs/polyp --minutes 10
     $ inkwash train ddpm xrays.zip --out runs/xray --steps 20000 --set predict=eps base=64
 
-    Stopped with Ctrl-C or killed, it goes on with the same command and --resume.
+    Stopped with Ctrl-C or killed, it goes on with the same command and --resume. Several processes train together:
+
+    $ torchrun --nproc-per-node 4 -m inkwash train ddpm xrays.zip --out runs/xray --steps 20000
 
     Args:
         system: which system; inkwash list --systems names them.
@@ -44,7 +46,7 @@ def train(
         seed: of all randomness; the same seed gives the same run.
         config: a YAML file of options.
         set: single options, key=value; inkwash show SYSTEM lists them.
-        resume: go on where the run in --out stopped.
+        resume: go on where the run in --out stopped, or begin it where there is none.
         overwrite: replace the run that is in --out.
         skip_bad: leave out files that cannot be used instead of stopping.
     """

@@ -40,7 +40,8 @@ def frechet(real: Float[Tensor, "n d"], generated: Float[Tensor, "m d"]) -> floa
         WrongUse: if a set has fewer than two pictures.
     """
     _check(real, generated)
-    metric = FrechetInceptionDistance(feature=_Identity(real.shape[1]))
+    # The sets are whole: torchmetrics must not ask other processes for their part of them.
+    metric = FrechetInceptionDistance(feature=_Identity(real.shape[1]), sync_on_compute=False)
     metric.update(real.double(), real=True)
     metric.update(generated.double(), real=False)
     return metric.compute().item()
@@ -61,7 +62,10 @@ def kernel(
         raise WrongUse(f"KID needs four pictures in each set; these are {len(real)} and {len(generated)}")
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore", UserWarning)  # that features are kept in memory: they are in memory already
-        metric = KernelInceptionDistance(_Identity(real.shape[1]), subsets=subsets, subset_size=min(1000, smaller // 2))
+        size = min(1000, smaller // 2)
+        metric = KernelInceptionDistance(
+            _Identity(real.shape[1]), subsets=subsets, subset_size=size, sync_on_compute=False
+        )
         # torchmetrics draws its subsets from torch's global generator.
         torch.manual_seed(seed)
         metric.update(real.double(), real=True)

@@ -95,12 +95,8 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load_state(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Put `tensors`, read from `path`, into `module`.
-
-    Raises:
-        WrongUse: they are of another module.
-    """
+def check_state(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Raises `WrongUse` where `tensors`, read from `path`, are not the state of a module like this."""
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
@@ -110,6 +106,15 @@ def load_state(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> Non
             f"{path} is of another model: {name} is {found.get(name, 'missing')} there, and "
             f"{expected.get(name, 'not known')} here ({len(wrong)} tensors differ)"
         )
+
+
+def load_state(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Put `tensors`, read from `path`, into `module`.
+
+    Raises:
+        WrongUse: they are of another module.
+    """
+    check_state(module, tensors, path)
     module.load_state_dict(tensors)
 
 

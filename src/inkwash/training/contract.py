@@ -45,7 +45,8 @@ class Progress:
         items: images seen.
         losses: the means since the rows of the log before, and `gradient`, the norm before clipping.
         rate: steps a second.
-        preview_due: the system holds the averaged weights, in evaluation mode, until the next step is asked for.
+        preview_due: the system holds the averaged weights, in evaluation mode, until the next step is asked for; where
+            several processes share the weights, that of the first process does.
         finished: this is the last step: the run is saved, and the system keeps the averaged weights.
     """
 

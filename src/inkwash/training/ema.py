@@ -11,6 +11,7 @@ whose width is a fixed share of the training, however long it lasts. The update 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,6 +29,21 @@ def exponent(std: float) -> float:
     return float(roots.real.max())
 
 
+@runtime_checkable
+class Shares(Protocol):
+    """What a process holds of the trained parameters of a module: all of each, or some rows."""
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """In the order of the module's own."""
+
+    def whole(self, index: int, share: Tensor) -> Tensor:
+        """A tensor like `parameters[index]`, as one like the module's own parameter."""
+
+    def share(self, index: int, whole: Tensor) -> Tensor:
+        """The inverse of `whole`."""
+
+
 class Averages:
     """Several averages of a module's trained parameters, kept side by side.
 
@@ -36,12 +52,14 @@ class Averages:
     Args:
         module: the module in training; its present weights are where every average begins.
         stds: the relative widths of the profiles, as of `exponent`.
+        shares: what this process holds, and so averages, of the parameters; all by default.
     """
 
-    def __init__(self, module: nn.Module, stds: tuple[float, ...]) -> None:
-        self.module = module
+    def __init__(self, module: nn.Module, stds: tuple[float, ...], shares: Shares | None = None) -> None:
+        self.module, self.shares = module, shares
         self.names = [name for name, p in module.named_parameters() if p.requires_grad]
-        self.parameters: list[Tensor] = [p for p in module.parameters() if p.requires_grad]
+        self.owners: list[Tensor] = [p for p in module.parameters() if p.requires_grad]
+        self.parameters: list[Tensor] = self.owners if shares is None else [*shares.parameters]
         self.exponents = {std: exponent(std) for std in stds}
         self.averages = {std: [p.detach().clone() for p in self.parameters] for std in stds}
 
@@ -53,22 +71,34 @@ class Averages:
 
     def state(self, std: float) -> dict[str, Tensor]:
         """The module's state with the average `std` in the place of its weights."""
-        averaged = {id(p): average for p, average in zip(self.parameters, self.averages[std])}
+        averaged = {id(p): average for p, average in zip(self.owners, self._whole(std))}
         state = self.module.state_dict(keep_vars=True)
         return {name: averaged.get(id(value), value).detach() for name, value in state.items()}
 
     def tensors(self) -> dict[str, Tensor]:
         """All averages, as `std/parameter`."""
-        return {
-            f"{std}/{name}": tensor for std in self.averages for name, tensor in zip(self.names, self.averages[std])
-        }
+        return {f"{std}/{name}": tensor for std in self.averages for name, tensor in zip(self.names, self._whole(std))}
+
+    def _whole(self, std: float) -> list[Tensor]:
+        shares = self.shares
+        return [average if shares is None else shares.whole(i, average) for i, average in enumerate(self.averages[std])]
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Every average begins anew, from the present weights."""
+        for averages in self.averages.values():
+            torch._foreach_copy_(averages, self.parameters)
 
     @torch.no_grad()
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Take over what `tensors` returned; a profile that was not tracked begins from the present weights."""
-        for key, average in self.tensors().items():
-            if key in tensors:
-                average.copy_(tensors[key])
+        """Take over what `tensors` returned, or a part of it; a profile that is not kept here is left out."""
+        places = {name: index for index, name in enumerate(self.names)}
+        for key, tensor in tensors.items():
+            std, name = key.split("/", 1)
+            if float(std) in self.averages:
+                index = places[name]
+                share = tensor if self.shares is None else self.shares.share(index, tensor)
+                self.averages[float(std)][index].copy_(share)
 
     @torch.no_grad()
     def apply(self, std: float) -> None:

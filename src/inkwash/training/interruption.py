@@ -1,4 +1,4 @@
-"""Being asked to stop."""
+"""Being asked to stop: by a person (SIGINT), or by what shares out the machines (SIGTERM, and SIGUSR1 under Slurm)."""
 
 import signal
 import threading
@@ -9,7 +9,7 @@ from typing import Any
 
 @contextmanager
 def interruptions() -> Iterator[list[str]]:
-    """A list that takes the name of the first SIGINT or SIGTERM; the second has its usual effect.
+    """A list that takes the name of the first such signal; the second has its usual effect.
 
     Outside the main thread, where signals cannot be caught, it stays empty.
     """
@@ -17,7 +17,7 @@ def interruptions() -> Iterator[list[str]]:
     if threading.current_thread() is not threading.main_thread():
         yield names
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
 
     def note(number: int, frame: Any) -> None:
         names.append(signal.Signals(number).name)

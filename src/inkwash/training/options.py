@@ -65,6 +65,9 @@ class TrainOptions(BaseModel):
     )
     compile: bool = Field(False, description="torch.compile the networks: minutes once, then faster steps")
     tensorboard: bool = Field(False, description="also write the metrics for TensorBoard")
+    shard: bool = Field(
+        False, description="share the weights among the processes, for networks too large for one device"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainOptions":
@@ -78,6 +81,11 @@ class TrainOptions(BaseModel):
             raise ValueError("snapshots are of averages, and ema lists none")
         return self
 
+
+CHANGEABLE = frozenset(
+    {"accumulation", "checkpoint_every", "compile", "log_every", "preview_every", "shard", "tensorboard", "workers"}
+)
+"""What a training that goes on may be told anew: none of it changes its path."""
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from pydantic import BaseModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -26,6 +25,7 @@ from inkwash.training.card import card
 from inkwash.training.checkpoint import load_state
 from inkwash.training.manifest import FORMAT, Manifest, read
 from inkwash.training.options import TrainOptions
+from inkwash.training.processes import by_first
 
 _PARTS = (
     "config.yaml", "model.safetensors", "metrics.jsonl", "README.md", "sampling.yaml", "evaluation.json", "report.html"
@@ -53,7 +53,7 @@ class Run:
     ) -> "Run":
         """Begin a run in a new or empty folder.
 
-        With several processes all call it: the first makes the folder.
+        With several processes all call it: the first makes the folder, which the others need not see.
 
         Args:
             overwrite: remove the run that is there. Only what a run consists of is removed.
@@ -73,11 +73,12 @@ class Run:
             options=options,
         )
         run = cls(path, manifest)
-        processes = PartialState(cpu=not torch.cuda.is_available())
-        if processes.is_main_process:
+
+        def begin() -> None:
             _make_room(path, overwrite)
             run._write_manifest()
-        processes.wait_for_everyone()
+
+        by_first(begin)
         return run
 
     @classmethod

@@ -5,7 +5,7 @@ profiles that were kept, least squares in time, and the weights are combined ali
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -19,6 +19,9 @@ from inkwash.training.ema import Averages, exponent
 from inkwash.training.options import TrainOptions
 
 _STORED = {"fp16": torch.float16, "fp32": torch.float32}
+
+Gather = Callable[[dict[str, Tensor]], dict[str, Tensor] | None]
+"""Whole tensors from the shares of all processes; None where another process writes them."""
 
 
 class Snapshots:
@@ -38,19 +41,21 @@ class Snapshots:
         steps, count = self.options.steps, self.options.snapshots
         return steps is not None and step * count // steps > (step - 1) * count // steps
 
-    def keep(self, averages: Averages, step: int, fraction: float) -> None:
+    def keep(self, averages: Averages, step: int, fraction: float, gather: Gather = dict) -> None:
         """Write the averages after `step` steps, if it is time."""
         due = _count(fraction, self.options)
         if due <= self.taken:
             return
         self.taken = due
-        self.folder.mkdir(exist_ok=True)
         dtype = _STORED[self.options.snapshot_precision]
         trained = set(averages.names)
         for std in self.options.ema:
-            state = averages.state(std).items()
-            parts = {f"average/{n}": t.to(dtype) for n, t in state if n in trained}
-            parts |= {f"as it is/{n}": t for n, t in state if n not in trained}
+            state = gather(averages.state(std))
+            if state is None:
+                continue
+            self.folder.mkdir(exist_ok=True)
+            parts = {f"average/{n}": t.to(dtype) for n, t in state.items() if n in trained}
+            parts |= {f"as it is/{n}": t for n, t in state.items() if n not in trained}
             path = self.folder / f"step-{step:08d}-ema-{std}.safetensors"
             write_tensors(path, parts, {"step": str(step), "std": str(std)})
 

@@ -20,8 +20,9 @@ al. 2025, "Consistency models made easy"). Distillation takes the pseudo-Huber d
 network trained on photographs; its target is the student itself without an average, as in the paper's setting for
 CIFAR-10 (mu = 0); it has 8 levels where that has 18, because what is learned at a level is built on those below, which
 fewer updates than the paper's hundreds of thousands must climb; and with so few, places between them are learned too,
-each with the place a level below, so that sampling in several steps finds the student at home at any time. Targets are
-held to [-1, 1], as students are when they are drawn from. There is no drop-out.
+each with the place a level below, so that sampling in several steps finds the student at home at any time; a place
+below the cleanest level is the clean image, as a step of Heun's that ends next to it would divide by next to nothing.
+Targets are held to [-1, 1], as students are when they are drawn from. There is no drop-out.
 """
 
 import functools
@@ -91,7 +92,7 @@ class Distillation:
         corruption = gaussian(student)
         times, _ = levels(corruption, self.count)
         place = noise.spread("time") * self.count
-        t, s = between(times, place), between(times, (place - 1).clamp(min=0))
+        t, s = between(times, place), torch.where(place < 2, 0.0, between(times, (place - 1).clamp(min=0)))
         z = corruption.sample(x, t, noise=noise)
         with torch.no_grad():
             wanted = target(heun(teacher, z, t, s, **condition), s, **condition).mean
