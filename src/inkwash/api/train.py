@@ -3,23 +3,22 @@
 import shlex
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from inkwash import systems
 from inkwash.api import conditions, written
 from inkwash.api.describe import find, licence, looking
 from inkwash.api.folder import check_empty
+from inkwash.api.given import AUGMENTS, augmentation, of, pairs
 from inkwash.api.plain import plain
 from inkwash.api.progress import Progress
 from inkwash.api.runs import build
 from inkwash.data import ImageSet
-from inkwash.data.augment import Augment
 from inkwash.errors import WrongUse, unknown
 from inkwash.evaluation import pictures
 from inkwash.systems.base import Generator
@@ -28,7 +27,6 @@ from inkwash.training.options import CHANGEABLE, parse
 from inkwash.training.processes import by_first, processes, together
 
 PREVIEWS = 8
-AUGMENTS = frozenset(part.name for part in fields(Augment))
 
 
 def training(
@@ -49,15 +47,15 @@ def training(
 ) -> Iterator[Progress]:
     """`train`, saying where it is; the last report carries the `Run`."""
     kind = systems.get(system)
-    given = {**_file(config), **_pairs(set)}
+    given = {**_file(config), **pairs(set)}
     known = {*kind.Config.model_fields, *TrainOptions.model_fields, *AUGMENTS}
     for key in given:
         if key not in known:
             raise unknown("option", key, known)
     flags = {"steps": steps, "minutes": minutes, "batch": batch, "seed": seed}
     suited = kind.training_presets.get(str(given.get("preset", "quick")), {})
-    wanted = {**suited, **{k: v for k, v in flags.items() if v is not None}, **_of(TrainOptions, given)}
-    augment = _augment({k: v for k, v in {**suited, **given}.items() if k in AUGMENTS})
+    wanted = {**suited, **{k: v for k, v in flags.items() if v is not None}, **of(TrainOptions, given)}
+    augment = augmentation({k: v for k, v in {**suited, **given}.items() if k in AUGMENTS})
 
     # With several processes all train, and the first one draws, reads the run and writes it.
     first = processes().is_main_process
@@ -66,11 +64,13 @@ def training(
         longer = {**{k: given[k] for k in CHANGEABLE & given.keys()}, "steps": steps, "minutes": minutes}
         wanted = {**stopped.options.model_dump(), **{k: v for k, v in longer.items() if v is not None}}
         size = stopped.spec.size[0]
-        augment = _augment(stopped.manifest.data["augment"])
+        augment = augmentation(stopped.manifest.data["augment"])
     options = parse(TrainOptions, {k: v for k, v in wanted.items() if k in TrainOptions.model_fields})
     if stopped is None:
         # Reading the data may take minutes: what is wrong without them is said before.
-        parse(kind.Config, _of(kind.Config, given))
+        asked = parse(kind.Config, of(kind.Config, given))
+        if getattr(asked, "student", "none") != "none":
+            raise WrongUse("student says what a run was made into: train it, then inkwash distil makes a student of it")
         if not overwrite:
             by_first(lambda: check_empty(Path(out)))
 
@@ -83,16 +83,16 @@ def training(
             # Masks that are all empty say nothing: a system that needs masks has none.
             kind.check(images.spec.model_copy(update={"mask_classes": None}))
         if processes().is_local_main_process:
-            yield from _reading(images)
+            yield from reading(images)
     with together():
         # From the cache, that the first process of each host has filled.
-        yield from _reading(images)
+        yield from reading(images)
     torch.manual_seed(options.seed)
     if stopped is not None:
         run, model = stopped, build(stopped)
     else:
         moments = {k: v for k, v in _moments(images).items() if k in kind.Config.model_fields}
-        made = parse(kind.Config, {**moments, **_of(kind.Config, given)})
+        made = parse(kind.Config, {**moments, **of(kind.Config, given)})
         model = kind(made, images.spec)
         data = {
             "path": str(path),
@@ -110,7 +110,7 @@ def training(
     last = None
     for last in fit(model, images, run, options, resume=stopped is not None, augment=augment):
         if first and last.preview_due and isinstance(model, Generator):
-            _preview(model, images, run.samples / f"step-{last.step:07d}.png")
+            preview(model, images, run.samples / f"step-{last.step:07d}.png")
         yield Progress(
             "training",
             last.step,
@@ -156,10 +156,13 @@ def _stopped(out: Path, system: str) -> Run | None:
     run = Run.resume(out)
     if run.system != system:
         raise WrongUse(f"{out} is a run of {run.system}, not of {system}")
+    if run.student != "none":
+        raise WrongUse(f"{out} is a student: inkwash distil with --resume goes on with it")
     return run
 
 
-def _reading(images: ImageSet) -> Iterator[Progress]:
+def reading(images: ImageSet) -> Iterator[Progress]:
+    """Decode every picture once, saying where it is."""
     for done in images.prepare():
         yield Progress("reading", done, len(images))
 
@@ -176,32 +179,6 @@ def _file(path: str | Path | None) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise WrongUse(f"{path} holds no options: it is a YAML file of lines like 'base: 64'")
     return {str(key): value for key, value in content.items()}
-
-
-def _pairs(pairs: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
-    if isinstance(pairs, Mapping):
-        return dict(pairs)
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise WrongUse(f"--set takes key=value, not {pair!r}")
-        found[key.strip()] = yaml.safe_load(value) if "," not in value or "[" in value else value
-    return found
-
-
-def _of(part: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key in part.model_fields}
-
-
-def _augment(values: Mapping[str, Any]) -> Augment:
-    listed = {k: v.split(",") if isinstance(v, str) and "," in v else v for k, v in values.items()}
-    try:
-        return TypeAdapter(Augment).validate_python(listed)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"] if part in AUGMENTS)
-        raise WrongUse(f"{name + ': ' if name else ''}{first['msg'].removeprefix('Value error, ')}") from None
 
 
 def _command(
@@ -222,7 +199,8 @@ def _moments(images: ImageSet, most: int = 512) -> dict[str, float]:
     return {"data_mean": round(pixels.mean().item(), 6), "data_std": round(max(pixels.std().item(), 1e-3), 6)}
 
 
-def _preview(model: Generator, images: ImageSet, path: Path) -> None:
+def preview(model: Generator, images: ImageSet, path: Path) -> None:
+    """A grid of pictures as the model draws them now, from the conditions of the first few images."""
     indices = torch.arange(min(PREVIEWS, len(images)))
     told = conditions.of_images(model, images, indices)
     drawn = model.generate(PREVIEWS, condition=told, seed=0)
