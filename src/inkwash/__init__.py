@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from inkwash.api.cite import cite
     from inkwash.api.demo import demo
     from inkwash.api.describe import describe
+    from inkwash.api.distil import distil
     from inkwash.api.doctor import doctor
     from inkwash.api.evaluate import evaluate
     from inkwash.api.export import export
@@ -48,6 +49,7 @@ _FUNCTIONS = {
     "cite": "cite",
     "demo": "demo",
     "describe": "describe",
+    "distil": "distil",
     "doctor": "doctor",
     "evaluate": "evaluate",
     "export": "export",
@@ -82,6 +84,7 @@ __all__ = [
     "demo",
     "denoise",
     "describe",
+    "distil",
     "doctor",
     "errors",
     "evaluate",

@@ -4,24 +4,23 @@ import math
 import shlex
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from inkwash import systems
 from inkwash.api import previews, written
 from inkwash.api.describe import find, licence, looking
 from inkwash.api.folder import check_empty
+from inkwash.api.given import AUGMENTS, augmentation, of, pairs
 from inkwash.api.plain import plain
 from inkwash.api.progress import Progress
 from inkwash.api.runs import build, default_device
 from inkwash.api.training_plan import planned
 from inkwash.data import ImageSet
-from inkwash.data.augment import Augment
 from inkwash.errors import WrongUse, unknown
 from inkwash.memory import machine
 from inkwash.memory.exhaustion import exhausted
@@ -29,8 +28,6 @@ from inkwash.systems.base import Generator
 from inkwash.training import Run, TrainOptions, fit
 from inkwash.training.options import CHANGEABLE, parse
 from inkwash.training.processes import by_first, processes, together
-
-AUGMENTS = frozenset(part.name for part in fields(Augment))
 
 
 def training(
@@ -52,15 +49,15 @@ def training(
 ) -> Iterator[Progress]:
     """`train`, saying where it is; the last report carries the `Run`."""
     kind = systems.get(system)
-    given = {**_file(config), **_pairs(set)}
+    given = {**_file(config), **pairs(set)}
     known = {*kind.Config.model_fields, *TrainOptions.model_fields, *AUGMENTS}
     for key in given:
         if key not in known:
             raise unknown("option", key, known)
     flags = {"steps": steps, "minutes": minutes, "batch": batch, "seed": seed, "memory": memory}
     suited = kind.training_presets.get(str(given.get("preset", "quick")), {})
-    wanted = {**suited, **{k: v for k, v in flags.items() if v is not None}, **_of(TrainOptions, given)}
-    augment = _augment({k: v for k, v in {**suited, **given}.items() if k in AUGMENTS})
+    wanted = {**suited, **{k: v for k, v in flags.items() if v is not None}, **of(TrainOptions, given)}
+    augment = augmentation({k: v for k, v in {**suited, **given}.items() if k in AUGMENTS})
 
     # With several processes all train, and the first one draws, reads the run and writes it.
     first = processes().is_main_process
@@ -72,11 +69,13 @@ def training(
             longer = {"accumulation": 1, "checkpointing": False, **longer, "memory": memory}
         wanted = {**stopped.options.model_dump(), **{k: v for k, v in longer.items() if v is not None}}
         size = stopped.spec.size[0]
-        augment = _augment(stopped.manifest.data["augment"])
+        augment = augmentation(stopped.manifest.data["augment"])
     options = parse(TrainOptions, {k: v for k, v in wanted.items() if k in TrainOptions.model_fields})
     if stopped is None:
         # Reading the data may take minutes: what is wrong without them is said before.
-        parse(kind.Config, _of(kind.Config, given))
+        told = parse(kind.Config, of(kind.Config, given))
+        if getattr(told, "student", "none") != "none":
+            raise WrongUse("student says what a run was made into: train it, then inkwash distil makes a student of it")
         if not overwrite:
             by_first(lambda: check_empty(Path(out)))
 
@@ -89,10 +88,10 @@ def training(
             # Masks that are all empty say nothing: a system that needs masks has none.
             kind.check(images.spec.model_copy(update={"mask_classes": None}))
         if processes().is_local_main_process:
-            yield from _reading(images, options.memory)
+            yield from reading(images, options.memory)
     with together():
         # From the cache, that the first process of each host has filled.
-        yield from _reading(images, options.memory)
+        yield from reading(images, options.memory)
     torch.manual_seed(options.seed)
     if stopped is not None:
         run, model = stopped, build(stopped)
@@ -100,7 +99,7 @@ def training(
             options = yield from planned(model, images, options, augment, resumed=run)
     else:
         moments = {k: v for k, v in _moments(images).items() if k in kind.Config.model_fields}
-        made = parse(kind.Config, {**moments, **_of(kind.Config, given)})
+        made = parse(kind.Config, {**moments, **of(kind.Config, given)})
         model = kind(made, images.spec)
         asked = options
         if options.memory is not None:
@@ -174,11 +173,17 @@ def _stopped(out: Path, system: str) -> Run | None:
     run = Run.resume(out)
     if run.system != system:
         raise WrongUse(f"{out} is a run of {run.system}, not of {system}")
+    if run.student != "none":
+        raise WrongUse(f"{out} is a student: inkwash distil with --resume goes on with it")
     return run
 
 
-def _reading(images: ImageSet, memory: str | None) -> Iterator[Progress]:
-    # On a processor the pictures count; they take a quarter of the limit, or stay on disk.
+def reading(images: ImageSet, memory: str | None = None) -> Iterator[Progress]:
+    """Decode every picture once, saying where it is.
+
+    Args:
+        memory: a limit. On a processor the pictures count; they take a quarter of it, or stay on disk.
+    """
     room = machine.limit(memory) // 4 if memory is not None and default_device().type == "cpu" else None
     for done in images.prepare(room):
         yield Progress("reading", done, len(images))
@@ -196,32 +201,6 @@ def _file(path: str | Path | None) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise WrongUse(f"{path} holds no options: it is a YAML file of lines like 'base: 64'")
     return {str(key): value for key, value in content.items()}
-
-
-def _pairs(pairs: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
-    if isinstance(pairs, Mapping):
-        return dict(pairs)
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise WrongUse(f"--set takes key=value, not {pair!r}")
-        found[key.strip()] = yaml.safe_load(value) if "," not in value or "[" in value else value
-    return found
-
-
-def _of(part: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key in part.model_fields}
-
-
-def _augment(values: Mapping[str, Any]) -> Augment:
-    listed = {k: v.split(",") if isinstance(v, str) and "," in v else v for k, v in values.items()}
-    try:
-        return TypeAdapter(Augment).validate_python(listed)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"] if part in AUGMENTS)
-        raise WrongUse(f"{name + ': ' if name else ''}{first['msg'].removeprefix('Value error, ')}") from None
 
 
 def _command(

@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 from inkwash.cli.cite import cite
 from inkwash.cli.data import data
 from inkwash.cli.demo import demo
+from inkwash.cli.distil import distil
 from inkwash.cli.doctor import doctor
 from inkwash.cli.evaluate import evaluate
 from inkwash.cli.export import export
@@ -57,6 +58,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "sample": sample,
     "evaluate": evaluate,
     "tune": tune,
+    "distil": distil,
     "export": export,
     "pareto": pareto,
     "list": list_entries,
@@ -66,7 +68,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "reproduce": reproduce,
     "doctor": doctor,
 }
-SHARED = ("train", "sample", "evaluate", "reproduce")
+SHARED = ("train", "sample", "evaluate", "distil", "reproduce")
 for place, (name, verb) in enumerate(VERBS.items()):
     app.command(verb, name=name, sort_key=place, help_epilogue="")
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from inkwash.corruption.noise import Noise
@@ -24,6 +24,7 @@ from inkwash.sampling.loop import Step, walk
 from inkwash.sampling.solver import Solver
 from inkwash.sampling.tiled import grid_of, tiled
 from inkwash.systems import recipes
+from inkwash.systems.distillation.method import Student
 from inkwash.systems.settings import Settings
 
 
@@ -89,6 +90,9 @@ class GeneratorConfig(SystemConfig):
     sampling_steps: int
     guidance: float
     drop_condition: float
+    student: Student = Field(
+        "none", description="what inkwash distil made it: progressive, consistency or shortcut; none: it was trained"
+    )
 
 
 @dataclass(frozen=True)
@@ -189,14 +193,22 @@ class Generator(System):
             overlap: pixels by which tiles overlap; a quarter of their side by default.
 
         Raises:
-            WrongUse: no such sampler, grid or cache; steps are fewer than one step of it takes; guidance needs a model
-                that was trained for it; `tuned` was asked for and this number of steps was not tuned; the network
-                can't take such tiles, or the cache would mix them up.
+            WrongUse: no such sampler, grid or cache; steps are fewer than one step of it takes, or such as a student
+                did not learn; guidance needs a model that was trained for it; `tuned` was asked for and this number of
+                steps was not tuned; the network can't take such tiles, or the cache would mix them up.
         """
         best = self.settings.best
         if best is not None and steps is None and sampler is None and cache is None:
             steps, sampler, cache = best.steps, best.sampler, best.cache if tile is None else "none"
-        steps = self.config.sampling_steps if steps is None else steps
+        learned = self.config.sampling_steps
+        steps = learned if steps is None else steps
+        if self.config.student == "progressive" and steps != learned:
+            raise WrongUse(
+                f"this student learned to draw in {learned} evaluations, and in {steps} its pictures are none: "
+                "leave steps out, or distil another (rounds/ of its folder holds those it was halved out of)"
+            )
+        if self.config.student == "shortcut" and steps < learned:
+            raise WrongUse(f"this student learned steps of 1/{learned} and shorter: {learned} or more, not {steps}")
         weight = self.config.guidance if guidance is None else guidance
         if weight != 1.0 and self.config.drop_condition == 0.0:
             raise WrongUse(
