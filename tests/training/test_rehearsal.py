@@ -16,7 +16,6 @@ from torch import nn
 from inkwash.data.augment import Augment
 from inkwash.errors import WrongUse
 from inkwash.memory import heap
-from inkwash.memory.fit import BEYOND
 from inkwash.memory.watch import watch
 from inkwash.training import checkpoint, fit
 from inkwash.training.rehearsal import Rehearsal
@@ -152,14 +151,11 @@ def test_what_was_seen_in_a_run_counts_for_more():
     assert seen(1, False).peak < 2**40
 
 
-def test_no_memory_is_an_answer(monkeypatch):
-    rehearsal = Rehearsal(Heavy(), Squares(), options(), None)
-    monkeypatch.setattr("inkwash.memory.machine.free", lambda device=None: 8 * TENSOR)
-    before = state(rehearsal.system)
-    assert rehearsal(1, False).peak == BEYOND
-    assert changed(state(rehearsal.system), before) == []
-    monkeypatch.undo()
-    assert rehearsal(1, False).peak < BEYOND
+def test_no_memory_is_an_answer():
+    """In a process of its own: what others freed in this one may be room enough."""
+    script = Path(__file__).with_name("rehearse_without_room.py")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "True"], done.stderr
 
 
 def test_other_errors_are_errors():
