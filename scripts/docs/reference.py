@@ -15,6 +15,7 @@ COMMANDS = "reference/commands.md"
 FLOORS = {
     "errors": Text(en="what goes wrong: wrong use, failure, unknown names", zh="出错的方式：误用、失败、未知名称"),
     "atomic": Text(en="files that are there whole or not at all", zh="文件要么完整写入，要么不存在"),
+    "memory": Text(en="how much memory there is and is used, what fits into it", zh="有多少内存、用了多少、能容纳什么"),
     "corruption": Text(en="how data is destroyed; all randomness; posteriors", zh="数据如何被破坏；全部随机性；后验"),
     "reading": Text(en="the reading list as data", zh="作为数据的阅读清单"),
     "nets": Text(en="networks, and adapters for those of others", zh="网络，以及其他库中网络的适配器"),

@@ -24,7 +24,9 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 STATIC = ("fonts", "images", "javascripts", "stylesheets", "list.schema.json", "laws.json")
 # Pages in both languages, `name.md` and `name.zh.md`.
-BY_HAND = ("index.md", "three-words.md", "installation.md", "several-machines.md")
+BY_HAND = (
+    "index.md", "three-words.md", "installation.md", "few-steps.md", "memory.md", "several-machines.md"
+)
 # Pages that there are in English, below a few Chinese words.
 IN_ENGLISH = {
     "laws.md": DOCS / "laws.md",
@@ -103,6 +105,8 @@ def _nav(language: Language, names: list[str]) -> Nav:
         {say("home"): "index.md"},
         {say("three words"): "three-words.md"},
         {say("installation"): "installation.md"},
+        {say("few steps"): "few-steps.md"},
+        {say("memory"): "memory.md"},
         {say("several machines"): "several-machines.md"},
         {say("list"): [{say("overview"): LIST}, *({say(name): page} for page, (name, _) in PAGES.items())]},
         {say("systems"): [{say("all systems"): SYSTEMS}, *({name: f"systems/{name}.md"} for name in names)]},

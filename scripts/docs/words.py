@@ -7,6 +7,8 @@ WORDS = {
     "home": Text(en="Inkwash", zh="首页"),
     "three words": Text(en="Three words", zh="三个词"),
     "installation": Text(en="Installation", zh="安装"),
+    "few steps": Text(en="Few steps", zh="少步采样"),
+    "memory": Text(en="Memory", zh="内存"),
     "several machines": Text(en="Several machines", zh="多机训练"),
     "list": Text(en="The reading list", zh="阅读清单"),
     "overview": Text(en="Overview", zh="总览"),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from inkwash.api.compare import compare
     from inkwash.api.demo import demo
     from inkwash.api.describe import describe
+    from inkwash.api.distil import distil
     from inkwash.api.doctor import doctor
     from inkwash.api.evaluate import evaluate
     from inkwash.api.export import export
@@ -51,6 +52,7 @@ _FUNCTIONS = {
     "compare": "compare",
     "demo": "demo",
     "describe": "describe",
+    "distil": "distil",
     "doctor": "doctor",
     "evaluate": "evaluate",
     "export": "export",
@@ -87,6 +89,7 @@ __all__ = [
     "demo",
     "denoise",
     "describe",
+    "distil",
     "doctor",
     "errors",
     "evaluate",

@@ -6,6 +6,7 @@ import torch
 import inkwash as package
 from inkwash.api import doctor as module
 from inkwash.api.doctor import PURPOSES, Doctor, doctor, extras
+from inkwash.memory import machine
 
 
 def test_what_it_finds_is_what_is_there():
@@ -15,6 +16,15 @@ def test_what_it_finds_is_what_is_there():
     assert found.devices[0].name == "cpu"
     assert len(found.devices) == 1 + torch.cuda.device_count() + torch.backends.mps.is_available()
     assert 0 < found.memory_free_gib <= found.devices[0].memory_gib
+
+
+def test_memory_is_what_a_control_group_leaves(monkeypatch):
+    assert not doctor().memory_limited
+    monkeypatch.setattr(machine, "group_room", lambda: machine.Room(3 * 2**30, 2**30))
+    found = doctor()
+    assert found.memory_free_gib == 1.0
+    assert found.memory_limited
+    assert "free     1.0 GiB of memory (a control group or ulimit allows no more), " in str(found)
 
 
 def test_bf16_is_native_where_onednn_says_so_and_never_on_avx2():

@@ -30,7 +30,7 @@ def test_train(inkwash, stand_in):
     job = Job()
     stand_in("train", training=job)
     line = "train ddpm a.zip --out r --steps 7 --size 32 --batch 4 --seed 9 --config c.yaml --set a=1 b=2 --set c=3"
-    said = inkwash(*line.split(), "--resume", "--overwrite", "--skip-bad")
+    said = inkwash(*line.split(), "--memory", "4GB", "--resume", "--overwrite", "--skip-bad")
     assert (said.code, said.out) == (0, "r\n")
     assert job.args == ("ddpm", Path("a.zip"))
     assert job.options == {
@@ -40,6 +40,7 @@ def test_train(inkwash, stand_in):
         "size": 32,
         "batch": 4,
         "seed": 9,
+        "memory": "4GB",
         "config": Path("c.yaml"),
         "set": ("a=1", "b=2", "c=3"),
         "resume": True,
@@ -65,7 +66,8 @@ def test_sample(inkwash, stand_in):
     stand_in("sample", sampling=job)
     line = "sample r -n 5 --out o --steps 8 --sampler ddim@karras --guidance 2.5 --seed 3 --condition polyp --batch 2"
     line += " --first 40"
-    said = inkwash(*line.split(), *["--interval", "0.2", "0.8", "--cache", "deep:3+guidance:2", "--backend", "onnx"])
+    said = inkwash(*line.split(), *["--interval", "0.2", "0.8", "--cache", "deep:3+guidance:2", "--backend", "onnx"],
+                   *["--memory", "3.5GiB", "--tile", "64", "--overlap", "16"])
     assert (said.code, said.out) == (0, "o\n")
     assert job.args == (Path("r"), 5)
     assert job.options == {
@@ -76,6 +78,9 @@ def test_sample(inkwash, stand_in):
         "interval": (0.2, 0.8),
         "cache": "deep:3+guidance:2",
         "backend": "onnx",
+        "memory": "3.5GiB",
+        "tile": 64,
+        "overlap": 16,
         "seed": 3,
         "condition": "polyp",
         "first": 40,
@@ -97,7 +102,7 @@ def test_evaluate_hands_over_how_to_draw(inkwash, stand_in):
     job = Job(Answer())
     stand_in("evaluate", evaluating=job)
     line = "evaluate r p -n 9 --steps 8 --sampler ddim --guidance 2 --seed 3 --batch 4 --network inception-v3"
-    inkwash(*line.split(), "--skip-bad")
+    inkwash(*line.split(), "--memory", "80%", "--skip-bad")
     assert job.options == {
         "n": 9,
         "steps": 8,
@@ -106,6 +111,9 @@ def test_evaluate_hands_over_how_to_draw(inkwash, stand_in):
         "interval": None,
         "cache": None,
         "backend": None,
+        "memory": "80%",
+        "tile": None,
+        "overlap": None,
         "seed": 3,
         "batch": 4,
         "network": "inception-v3",

@@ -21,14 +21,16 @@ def train(discs: Path, out: Path, *more: object) -> list[object]:
 
 
 def last_lines(logs: Path) -> list[str]:
-    """The one line of each process that says why it stopped."""
+    """The one line of each process that says why it stopped; one that torchrun ends for the other's sake has none."""
     found = []
     for rank, lines in enumerate(errors(logs)):
         assert not any("Traceback" in line for line in lines), lines
         said = [line for line in lines if line.startswith("inkwash: ") and "note:" not in line]
-        assert len(said) == 1, lines
-        assert said[0].startswith(f"inkwash: process {rank}: " if rank else "inkwash: ")
-        found.append(said[0].removeprefix(f"inkwash: process {rank}: ").removeprefix("inkwash: "))
+        assert len(said) <= 1, lines
+        for line in said:
+            assert line.startswith(f"inkwash: process {rank}: " if rank else "inkwash: ")
+            found.append(line.removeprefix(f"inkwash: process {rank}: ").removeprefix("inkwash: "))
+    assert found
     return found
 
 
@@ -68,7 +70,7 @@ def test_the_disk_of_the_first_is_full(discs: Path, tmp_path: Path) -> None:
         failing=True,
         seconds=120,
     )
-    assert last_lines(tmp_path / "logs") == ["cannot write the checkpoint: No space left on device"] * 2
+    assert set(last_lines(tmp_path / "logs")) == {"cannot write the checkpoint: No space left on device"}
 
 
 def test_one_process_was_told_something_else(discs: Path, tmp_path: Path) -> None:
@@ -76,7 +78,7 @@ def test_one_process_was_told_something_else(discs: Path, tmp_path: Path) -> Non
     wrong = torchrun(VICTIM, 1, "learning_rate=0.001=>learning_rate=0.002", *words, logs=tmp_path / "logs")
     finish(wrong, failing=True, seconds=120)
     said = "process 1 has learning_rate = 0.002 and process 0 has 0.001: every host needs the same data, and every "
-    assert [line[: len(said)] for line in last_lines(tmp_path / "logs")] == [said] * 2
+    assert {line[: len(said)] for line in last_lines(tmp_path / "logs")} == {said}
 
 
 @pytest.mark.slow
@@ -114,7 +116,7 @@ def test_one_host_has_no_data(discs: Path, tmp_path: Path) -> None:
 def test_a_batch_that_does_not_divide(discs: Path, tmp_path: Path, words: list[str], says: str) -> None:
     whole = ["train", "ddpm", discs / "images", "--out", tmp_path / "run", "--steps", 4, "--size", 16, *words]
     finish(torchrun("-m", "inkwash", *whole, logs=tmp_path / "logs"), failing=True, seconds=120)
-    assert [line[: len(says)] for line in last_lines(tmp_path / "logs")] == [says] * 2
+    assert {line[: len(says)] for line in last_lines(tmp_path / "logs")} == {says}
 
 
 def test_what_one_process_does_is_not_done_twice(tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ OPERATIONS = {
     "unipc3": 9,
     "deis": 9,
     "exp-ab3": 8,
+    "consistency": 45,
+    "shortcut": 6,
 }
 
 

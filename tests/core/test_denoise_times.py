@@ -118,6 +118,26 @@ def test_importance_is_carried_by_checkpoints_and_taught_by_training():
     assert copy.times.probabilities().std() > 0
 
 
+def test_importance_learns_the_same_from_parts_as_from_a_whole():
+    """And nothing before the last of them: a part's times don't depend on the losses of the part before."""
+    t = Noise(0, range(64)).uniform((), "t", dtype=torch.float64)
+    loss = (1 + t).float()
+    whole, parts = Importance(4), Importance(4)
+    for _ in range(3):
+        whole.update(t, loss)
+        before = parts.probabilities()
+        parts.hold()
+        for part in range(0, 64, 16):
+            parts.update(t[part : part + 16], loss[part : part + 16])
+            assert torch.equal(parts.probabilities(), before)
+        parts.fold()
+    torch.testing.assert_close(parts.square, whole.square, rtol=1e-6, atol=0)
+    assert torch.equal(parts.seen, whole.seen)
+    assert parts.state_dict().keys() == {"square", "seen"}
+    parts.update(t, loss)
+    assert parts.seen.sum() == 256
+
+
 def test_importance_is_the_same_on_one_process_and_on_two(monkeypatch):
     t = Noise(0, range(64)).uniform((), "t", dtype=torch.float64)
     loss = (1 + t).float()

@@ -1,6 +1,7 @@
 """Batches, and a cache that can only ever save time."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,30 @@ def test_large_sets_are_mapped_not_loaded(folder, monkeypatch):
     images = open_set(folder)
     equal(everything(images), fresh)
     assert isinstance(images._images, np.memmap)
+
+
+def test_mapped_pictures_leave_memory_with_their_batch(folder, monkeypatch):
+    monkeypatch.setattr("inkwash.data.imageset.ImageSet._fits", lambda _self: False)
+    images = open_set(folder)
+    everything(images)
+
+    def mapped():
+        """Bytes of the pictures' file that this process holds."""
+        text = Path("/proc/self/smaps").read_text()
+        return sum(int(kb) for kb in re.findall(r"images\.npy\n(?:.*\n)*?Rss:\s+(\d+) kB", text))
+
+    assert mapped() == 0
+    assert images._images.sum() > 0
+    assert mapped() > 0
+    images.batch(torch.arange(len(images)))
+    assert mapped() == 0
+
+
+def test_room_decides_what_is_mapped(folder):
+    for room, kind in ((10**9, np.ndarray), (10, np.memmap)):
+        images = open_set(folder)
+        list(images.prepare(room))
+        assert type(images._images) is kind
 
 
 def test_two_at_once_agree(folder):

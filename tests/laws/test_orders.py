@@ -14,6 +14,7 @@ from inkwash.sampling.edm import EDMStochastic
 from inkwash.sampling.euler import Euler, FlowHeun, Heun
 from inkwash.sampling.exponential import ExponentialAB
 from inkwash.sampling.grid import Grid
+from inkwash.sampling.shortcut import Shortcut
 from inkwash.sampling.solver import Solver
 from inkwash.sampling.unipc import UniPC
 
@@ -36,6 +37,7 @@ SOLVERS: dict[str, Solver] = {
     "UniPC-1": UniPC(1),
     "UniPC-2": UniPC(2),
     "UniPC-3": UniPC(3),
+    "shortcut, not told": Shortcut(),
 }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from inkwash import systems
+from inkwash.api.distillation import example
 from inkwash.api.runnable import commands
 from inkwash.api.verification import locate, verify
 from inkwash.cli.app import app
@@ -104,6 +105,7 @@ def test_where_a_change_is_in_the_code(code):
         ("set:weighting", recipes.WEIGHTINGS),
         ("set:times", recipes.TIMES),
         ("metric", METRICS),
+        ("command", [example(method) for method in recipes.METHODS]),
     ],
 )
 def test_every_part_that_a_user_can_name_has_a_paper(kind, names):

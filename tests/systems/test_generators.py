@@ -161,6 +161,46 @@ def test_systems_are_found_by_name_and_task():
         systems.get("polyp_ddpm")
 
 
+def test_tiles_are_a_way_to_draw(by_mask):
+    told = {"mask": MASKS.long()}
+    whole = by_mask.generate(3, condition=told, steps=3)
+    assert torch.equal(by_mask.generate(3, condition=told, steps=3, tile=16), whole)
+    way = by_mask.way(steps=3, tile=8)
+    assert (way.tile, way.overlap) == (8, 2)
+    assert str(way).endswith("in tiles of 8 that overlap by 2")
+    assert (by_mask.way(**way.told).tile, by_mask.way(**way.told).overlap) == (8, 2)
+    assert by_mask.way(steps=3, tile=16).told == by_mask.way(steps=3).told
+    made = by_mask.generate(3, condition=told, steps=3, tile=8, overlap=4)
+    assert (made - whole).abs().max() > 1e-4
+    alone = by_mask.generate(3, condition=told, steps=3, tile=8, overlap=4, batch=1)
+    torch.testing.assert_close(made, alone, rtol=0, atol=1e-5)
+
+
+def test_pictures_larger_than_any_that_were_trained_on(ddpm):
+    """A network of convolutions takes any size; on tiles of its own size it takes no more memory for it."""
+    ddpm.spec = ddpm.spec.model_copy(update={"size": (40, 28)})
+    shapes = []
+    ddpm.denoiser.network.register_forward_pre_hook(lambda module, args: shapes.append(tuple(args[0].shape)))
+    assert ddpm.generate(2, steps=2, tile=16).shape == (2, 3, 40, 28)
+    assert set(shapes) == {(2, 3, 16, 16)}
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"tile": 7}, "a side of 2 pixels or a multiple of it with this model, not 7"),
+        ({"tile": 0}, "not 0"),
+        ({"tile": 8, "overlap": 8}, "overlap by 0 to 7 pixels, not 8"),
+        ({"overlap": 2}, "say their side as well"),
+        ({"tile": 8, "cache": "deep:2"}, "cache deep:2 keeps what the network saw last, another tile"),
+    ],
+    ids=str,
+)
+def test_tiles_that_cannot_be_are_refused(ddpm, how, said):
+    with pytest.raises(WrongUse, match=said):
+        ddpm.way(**how)
+
+
 def test_it_learns_where_the_mask_says():
     """Discs brighter than their ground, at random places: after a minute's fraction the drawn ones follow new masks.
 

@@ -5,15 +5,15 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from inkwash.api.onnx_network import facts, open_network, refuse_cache
+from inkwash.api.onnx_network import OnnxNetwork, facts, open_network, refuse_cache
 from inkwash.atomic import write_bytes
 from inkwash.data import cache
 from inkwash.errors import Failed, WrongUse, unknown
@@ -26,7 +26,7 @@ BACKENDS = ("torch", "compile", "onnx", "int8")
 def default(system: Generator, run: str | Path, how: Mapping[str, Any]) -> str:
     """The backend where none is asked for: that of the way that was found best, if it is taken and still there."""
     best = system.settings.best
-    if best is None or any(how.get(name) is not None for name in ("steps", "sampler", "cache")):
+    if best is None or any(how.get(name) is not None for name in ("steps", "sampler", "cache", "tile")):
         return "torch"
     there = {"onnx": "float32", "int8": "int8"}.get(best.backend)
     return "torch" if there is not None and there not in facts(Path(run)) else best.backend
@@ -63,6 +63,36 @@ def note(system: Generator) -> str:
     """What the backend did to the network, in words; empty if nothing."""
     network = system.denoiser.network
     return str(network.note) if isinstance(network, (Measured, Compiled)) else ""
+
+
+def forget(system: Generator) -> None:
+    """What was made for the shapes of the first call is made for those of the next."""
+    network = system.denoiser.network
+    if isinstance(network, Measured):
+        network.made.clear()
+
+
+def leaner(system: Generator) -> bool:
+    """Whether a network draws that is faster for what it keeps beside the weights."""
+    return isinstance(system.denoiser.network, Measured)
+
+
+def any_size(system: Generator) -> bool:
+    """Whether the network takes parts of a picture; an exported one takes pictures of one size."""
+    return not isinstance(system.denoiser.network, OnnxNetwork)
+
+
+@contextmanager
+def plain(system: Generator) -> Iterator[None]:
+    """Torch's own network draws inside."""
+    network: nn.Module = system.denoiser.network
+    if isinstance(network, Measured):
+        network.made.clear()
+        system.denoiser.network = network.network
+    try:
+        yield
+    finally:
+        system.denoiser.network = network
 
 
 class Measured(nn.Module):

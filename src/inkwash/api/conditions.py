@@ -1,5 +1,6 @@
 """What a user hands in as a condition, made into what a generator is told."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -16,14 +17,26 @@ from inkwash.training.run import Run
 
 Condition = dict[str, Tensor]
 
+# Pictures read at once, of which only what belongs to them is kept.
+_CHUNK = 64
+
 
 def of_images(system: Generator, images: ImageSet, indices: Int64[Tensor, "b"]) -> Condition:
     """The conditions of these pictures, as far as the system is told of them, without the pictures."""
-    return {name: value for name, value in images.batch(indices).items() if name in system.told}
+    return _read(images, indices, system.told)
 
 
-def of_text(run: Run, system: Generator, text: str | None) -> Condition:
+def _read(images: ImageSet, indices: Int64[Tensor, "b"], names: Sequence[str]) -> Condition:
+    """These parts of these pictures, without ever holding many of the pictures."""
+    chunks = [{k: v for k, v in images.batch(at).items() if k in names} for at in indices.split(_CHUNK)]
+    return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+
+def of_text(run: Run, system: Generator, text: str | None, count: int) -> Condition:
     """The conditions that `--condition` means: masks in a file, a folder or a data set, or a class.
+
+    Args:
+        count: how many are needed; masks beyond it are not read.
 
     Raises:
         WrongUse: the system needs one and got none, takes none and got one, or it can't be read.
@@ -36,7 +49,7 @@ def of_text(run: Run, system: Generator, text: str | None) -> Condition:
             raise WrongUse(
                 f"{system.name} draws from masks: give --condition a mask, a folder of masks, or a data set with masks"
             )
-        return {"mask": _masks(run, text)}
+        return {"mask": _masks(run, text, count)}
     if text is not None:
         raise WrongUse(f"{run.path} was trained without labels or masks: it takes no condition, not {text!r}")
     return {}
@@ -53,7 +66,7 @@ def of_model(run: Run, system: Generator, text: str | None, count: int) -> Condi
         told = {"label": torch.arange(len(spec.classes))}
     else:
         needed = text is None and spec.mask_classes
-        told = of_text(run, system, str(run.manifest.data["path"]) if needed else text)
+        told = of_text(run, system, str(run.manifest.data["path"]) if needed else text, count)
     return {name: value[torch.arange(count) % len(value)] for name, value in told.items()}
 
 
@@ -65,8 +78,8 @@ def _label(text: str, classes: tuple[str, ...]) -> int:
     raise unknown("class", text, classes)
 
 
-def _masks(run: Run, text: str) -> Int64[Tensor, "n h w"]:
-    """Bare mask files, or the held-out masks of paired data."""
+def _masks(run: Run, text: str, count: int) -> Int64[Tensor, "n h w"]:
+    """Bare mask files, or the held-out masks of paired data, `count` of them or all."""
     spec, path = run.spec, Path(text).expanduser()
     high, wide = spec.size
     table = MaskTable(**run.manifest.data["masks"])
@@ -84,4 +97,4 @@ def _masks(run: Run, text: str) -> Int64[Tensor, "n h w"]:
     have, need = images.spec.mask_classes, spec.mask_classes
     if have != need:
         raise WrongUse(f"{text}: has {have} mask classes, {run.path} was trained with {need}")
-    return images.batch(torch.arange(len(images)))["mask"]
+    return _read(images, torch.arange(min(count, len(images))), ("mask",))["mask"]

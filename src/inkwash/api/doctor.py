@@ -12,6 +12,7 @@ import psutil
 import torch
 from pydantic import BaseModel
 
+from inkwash.memory import machine
 from inkwash.training.options import bf16
 
 # What each optional part is for, by the name of its extra.
@@ -53,7 +54,13 @@ class Part(BaseModel):
 
 
 class Doctor(BaseModel):
-    """The findings. Memory and disk are in GiB; `disk_free_gib` is that of the current folder."""
+    """The findings. Memory and disk are in GiB; `disk_free_gib` is that of the current folder.
+
+    Attributes:
+        memory_free_gib: what a process started here can take, control groups and `ulimit` respected: what `--memory`
+            takes its shares of.
+        memory_limited: whether a control group or `ulimit` allows less than the machine has.
+    """
 
     inkwash: str
     python: str
@@ -61,6 +68,7 @@ class Doctor(BaseModel):
     system: str
     cores: int
     memory_free_gib: float
+    memory_limited: bool
     disk_free_gib: float
     devices: list[Device]
     parts: list[Part]
@@ -71,7 +79,10 @@ class Doctor(BaseModel):
             speed = "bf16 is native" if device.bf16 else "bf16 is slow here, float32 is used"
             lines.append(f"{device.name:<8} {device.model}, {device.capability}, {device.memory_gib:.1f} GiB; {speed}")
         lines.append(f"{'cores':<8} {self.cores}")
-        lines.append(f"{'free':<8} {self.memory_free_gib:.1f} GiB of memory, {self.disk_free_gib:.1f} GiB of disk here")
+        why = " (a control group or ulimit allows no more)" if self.memory_limited else ""
+        lines.append(
+            f"{'free':<8} {self.memory_free_gib:.1f} GiB of memory{why}, {self.disk_free_gib:.1f} GiB of disk here"
+        )
         lines += ["", "Optional parts"]
         for part in self.parts:
             found = ", ".join(f"{name} {number}" for name, number in part.packages.items())
@@ -82,16 +93,17 @@ class Doctor(BaseModel):
 
 def doctor() -> Doctor:
     """Look at this machine and this installation."""
-    memory = psutil.virtual_memory()
+    installed, free = psutil.virtual_memory(), machine.free()
     return Doctor(
         inkwash=version("inkwash"),
         python=platform.python_version(),
         torch=torch.__version__,
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         cores=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
-        memory_free_gib=memory.available / 2**30,
+        memory_free_gib=free / 2**30,
+        memory_limited=free < 0.95 * installed.available,
         disk_free_gib=psutil.disk_usage(os.getcwd()).free / 2**30,
-        devices=[_cpu(memory.total), *_accelerators(memory.total)],
+        devices=[_cpu(installed.total), *_accelerators(installed.total)],
         parts=[_part(name) for name in PURPOSES],
     )
 

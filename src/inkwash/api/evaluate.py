@@ -1,7 +1,7 @@
 """`inkwash.evaluate`: a run measured against real pictures that it never saw."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from inkwash.api import backends, conditions, figures, written
+from inkwash.api import backends, conditions, drawing_plan, figures, in_parts, written
 from inkwash.api.describe import find, looking
+from inkwash.api.kept import Kept
 from inkwash.api.mask_evaluation import MaskEvaluation, evaluating_masks
-from inkwash.api.page import page
+from inkwash.api.page import SHOWN, page
 from inkwash.api.progress import Progress
 from inkwash.api.runs import load
 from inkwash.atomic import write_text
@@ -23,21 +24,29 @@ from inkwash.data import Collection, ImageSet
 from inkwash.errors import WrongUse
 from inkwash.evaluation import features, table
 from inkwash.evaluation.coverage import coverage
-from inkwash.evaluation.faithfulness import faithfulness, train_segmenter
+from inkwash.evaluation.faithfulness import agreement, train_segmenter
 from inkwash.evaluation.fidelity import fidelity
-from inkwash.evaluation.memorisation import Memorisation, memorisation, thumbnails
+from inkwash.evaluation.memorisation import Memorisation, memorisation
 from inkwash.evaluation.report import Film, Metric
+from inkwash.memory import machine
+from inkwash.memory.amount import parse
+from inkwash.memory.watch import watch
 from inkwash.systems.base import Generator
 from inkwash.systems.segmenter import Segmenter
-from inkwash.training.processes import by_first, check_same, join, share, together
+from inkwash.training.processes import by_first, check_same, share, together
 from inkwash.training.run import Run
 
 # What only runs that make pictures, and only those that find masks, can be told.
-_PICTURES = ("network", "guidance", "interval", "cache", "backend", "segmenter_steps")
+_PICTURES = ("network", "guidance", "interval", "cache", "backend", "segmenter_steps", "memory", "tile", "overlap")
 _MASKS = ("draws", "merge")
 CHUNK = 64
 FEWEST = 6
-FILMED = 6
+# Pictures in a film, and the most frames of it: a walk of a thousand steps has as many as one of fifty.
+FILMED, FRAMES = 6, 50
+TILED = (
+    "drawn in tiles of {tile} that overlap by {overlap}: the network never saw a whole picture, and these are other "
+    "pictures than it draws of one piece"
+)
 
 
 class Evaluation(BaseModel):
@@ -91,7 +100,8 @@ class Measured:
     """An evaluation with the pictures behind it.
 
     Attributes:
-        drawn, real: in [-1, 1]; `real` holds the held-out pictures whose conditions `drawn` was drawn from.
+        drawn: all of them, in [-1, 1]; on disk where they are many.
+        real: the held-out pictures whose conditions the first of `drawn` were drawn from, as many as a report shows.
         told: those conditions.
         train: the training pictures, that `memory` counts.
         film: how the first of them came out of the noise.
@@ -99,7 +109,7 @@ class Measured:
 
     evaluation: Evaluation
     drawn: Float[Tensor, "n c h w"]
-    real: Float[Tensor, "n c h w"]
+    real: Float[Tensor, "m c h w"]
     told: conditions.Condition
     train: ImageSet
     memory: Memorisation
@@ -126,6 +136,7 @@ def measuring(
     segmenter_steps: int = 800,
     folder: Path | None = None,
     batch: int = 16,
+    memory: str | None = None,
     **how: Any,
 ) -> Iterator[Progress]:
     """Draw from held-out conditions and measure; the last report carries a `Measured`.
@@ -137,6 +148,7 @@ def measuring(
         n: pictures to draw; as many as are held out (at most 500) by default.
         network: the feature network; the bundled one by default.
         folder: where the segmenter for mask faithfulness is kept; a cache by default.
+        memory: the limit that chooses how many pictures are drawn, and looked at, at a time.
         **how: how to draw, as `Generator.way` takes it.
     """
     with together():
@@ -155,55 +167,81 @@ def measuring(
                 f"an evaluation needs at least {FEWEST} pictures of each kind: there are {count} to draw, "
                 f"{len(real)} held out and {len(train)} to train on"
             )
+        way = system.way(**how)
+        device = next(system.parameters()).device
+        part = None if memory is None or device.type == "cuda" else machine.limit(memory) // 8
+        for images in (real, train):
+            for _ in images.prepare(part):
+                pass
         # In an order of chance: neighbours in a data set are often of one patient.
         order = Noise(seed, range(len(real))).uniform((), "order", dtype=torch.float64).argsort()
-        chosen = order[torch.arange(count) % len(real)]
-        told = conditions.of_images(system, real, chosen)
-        way = system.way(**how)
+        # Where more are drawn than are held out, the conditions are taken in turn.
+        told = conditions.of_images(system, real, order[:count])
     check_same({"data to train on": train.fingerprint, "data held out": real.fingerprint, "pictures": count})
 
     first, mine = share(count)
-    drawn: list[Tensor] = []
-    frames, times = [], []
-    start, done = time.monotonic(), 0
-    for draw in system.draw(count, condition=told, first=first, count=mine, seed=seed, batch=batch, **way.told):
-        if draw.first == 0:
-            frames.append(draw.step.z[:FILMED].float().cpu())
-            times.append(draw.step.s)
-        if draw.finished:
-            drawn.append(draw.step.z.float().cpu())
-            done += draw.count
-            pace = done / (time.monotonic() - start)
-            yield Progress("drawing", done, mine, rate=pace, seconds_left=(mine - done) / pace)
-    seconds = time.monotonic() - start
-    made = join(torch.cat([torch.empty(0, system.spec.channels, *system.spec.size), *drawn]), count)
-    if made is None:
-        yield Progress("drawing", done, mine)
-        return
+    shape = (system.spec.channels, *system.spec.size)
+    kept = Kept(mine, shape, part)
+    room = None
+    if memory is not None:
+        drawn_how = {**way.told, "seed": seed}
+        room = yield from drawing_plan.room(system, memory, count=mine, batch=batch, condition=told, how=drawn_how)
+        batch, way = room.batch, system.way(**{**how, "tile": room.tile or how.get("tile")})
+    advice = drawing_plan.advice(memory, batch, way.tile, max(system.spec.size))
+    with watch(memory, device) as used, drawing_plan.advised(lambda: advice):
+        frames: list[Tensor] = []
+        times: list[float] = []
+        start, done = time.monotonic(), 0
+        with drawing_plan.kept_to(system, room):
+            for draw in system.draw(count, condition=told, first=first, count=mine, seed=seed, batch=batch, **way.told):
+                if draw.first == 0 and draw.step.index in _filmed(draw.step.total):
+                    frames.append(draw.step.z[:FILMED].float().cpu())
+                    times.append(draw.step.s)
+                if draw.finished:
+                    kept.put(draw.first - first, draw.step.z.float().cpu())
+                    done += draw.count
+                    used.check(advice)
+                    pace = done / (time.monotonic() - start)
+                    yield Progress("drawing", done, mine, rate=pace, seconds_left=(mine - done) / pace)
+        seconds = time.monotonic() - start
+        if not kept.joined(count, part):
+            yield Progress("drawing", done, mine)
+            return
 
-    vectors, pixels = {}, {}
-    sets = {
-        "drawn": list(made.split(CHUNK)),
-        "train": [train.batch(i)["image"] for i in torch.arange(len(train)).split(CHUNK)],
-        "held out": [real.batch(i)["image"] for i in order.split(CHUNK)],
-    }
-    for k, (which, batches) in enumerate(sets.items()):
-        yield Progress("comparing", k, len(sets), note=which)
-        vectors[which], pixels[which] = features.extract(embed, batches), thumbnails(batches)
-    spaces = {which: {"features": vectors[which], "pixels": pixels[which]} for which in sets}
-    near = fidelity(embed, vectors["drawn"], vectors["train"], vectors["held out"], seed=seed)
-    cover = coverage(vectors["held out"], vectors["drawn"])
-    memory = memorisation(spaces["drawn"], spaces["train"], spaces["held out"])
+        looked = in_parts.at_once(embed, shape, used, most=CHUNK)
+        vectors, pixels = {}, {}
+        sets: dict[str, Iterable[Tensor]] = {
+            "drawn": kept.chunks(looked),
+            "train": (train.batch(i)["image"] for i in torch.arange(len(train)).split(looked)),
+            "held out": (real.batch(i)["image"] for i in order.split(looked)),
+        }
+        for k, (which, batches) in enumerate(sets.items()):
+            yield Progress("comparing", k, len(sets), note=which)
+            vectors[which], pixels[which] = in_parts.described(embed, batches)
+            used.check(advice)
+        spaces = {which: {"features": vectors[which], "pixels": pixels[which]} for which in sets}
+        near = fidelity(embed, vectors["drawn"], vectors["train"], vectors["held out"], seed=seed)
+        cover = coverage(vectors["held out"], vectors["drawn"])
+        copies = memorisation(spaces["drawn"], spaces["train"], spaces["held out"])
+        used.check(advice)
 
-    faith = None
-    if system.spec.mask_classes:
-        fitting = None
-        for fitting in train_segmenter(train, steps=segmenter_steps, folder=folder):
-            note = "" if fitting.loss is None else f"loss {fitting.loss:.3f}"
-            yield Progress("training segmenter", fitting.step, fitting.total, note=note)
-        assert fitting is not None
-        everything = real.batch(torch.arange(len(real)))
-        faith = faithfulness(fitting.segmenter, made, told["mask"], everything["image"], everything["mask"])
+        faith = None
+        if system.spec.mask_classes:
+            fitting = None
+            for fitting in train_segmenter(train, steps=segmenter_steps, folder=folder):
+                note = "" if fitting.loss is None else f"loss {fitting.loss:.3f}"
+                yield Progress("training segmenter", fitting.step, fitting.total, note=note)
+            assert fitting is not None
+            segmenter = fitting.segmenter
+            looked = in_parts.at_once(segmenter.classify, shape, used, most=CHUNK)
+            faith = agreement(
+                segmenter.classes,
+                torch.cat([segmenter.classify(part) for part in kept.chunks(looked)]),
+                told["mask"].to(torch.int16)[torch.arange(count) % len(told["mask"])],
+                *in_parts.found(segmenter, real, looked),
+            )
+            used.check(advice)
+    tiles = "" if way.tile is None else TILED.format(tile=way.tile, overlap=way.overlap)
     evaluation = Evaluation(
         run=name,
         system=system.name,
@@ -218,13 +256,21 @@ def measuring(
         guidance=way.guidance,
         network=embed.name,
         metrics=table.rows(near, cover, faith),
-        copies=int(memory.flagged.sum()),
+        copies=int(copies.flagged.sum()),
         seconds_per_image=seconds / mine,
-        device=str(next(system.parameters()).device),
-        notes=table.notes(near, embed, memory, faith),
+        device=str(device),
+        notes=[*filter(None, [tiles]), *table.notes(near, embed, copies, faith)],
     )
-    shown = real.batch(chosen)["image"]
-    measured = Measured(evaluation, made, shown, told, train, memory, Film(frames, times))
+    shown = torch.arange(min(count, SHOWN))
+    measured = Measured(
+        evaluation,
+        kept.pictures,
+        real.batch(order[shown % len(real)])["image"],
+        {key: value[shown % len(value)] for key, value in told.items()},
+        train,
+        copies,
+        Film(frames, times),
+    )
     yield Progress("comparing", len(sets), len(sets), result=measured)
 
 
@@ -232,6 +278,8 @@ def evaluating(
     run: str | Path, path: str | Path, *, skip_bad: bool = False, backend: str | None = None, **options: Any
 ) -> Iterator[Progress]:
     """`evaluate`, saying where it is; the last report carries the `Evaluation` or `MaskEvaluation`."""
+    if options.get("memory") is not None:
+        parse(options["memory"])
     with together():
         system = load(run)
         if isinstance(system, Segmenter):
@@ -270,9 +318,9 @@ def evaluate(run: str | Path, path: str | Path, **options: Any) -> Evaluation | 
     Args:
         run: a run folder.
         path: the data: its split `test`, or `val`, is what is measured against, `train` what copies are looked for in.
-        **options: `n`, pictures to draw; `seed`, `batch`, `backend` and how to draw, as in `sample`; `network`, the
-            feature network ("compact" or "inception-v3"); `skip_bad`. Of a run that finds masks: `n`, images to
-            segment; `seed`, `batch`, `steps`, `sampler`, `draws` and how they `merge`; `skip_bad`.
+        **options: `n`, pictures to draw; `seed`, `batch`, `memory`, `backend` and how to draw, as in `sample`;
+            `network`, the feature network ("compact" or "inception-v3"); `skip_bad`. Of a run that finds masks: `n`,
+            images to segment; `seed`, `batch`, `steps`, `sampler`, `draws` and how they `merge`; `skip_bad`.
 
     Raises:
         WrongUse: the data doesn't fit the run, or nothing is held out.
@@ -288,6 +336,11 @@ def _given(options: dict[str, Any], foreign: tuple[str, ...], why: str) -> dict[
         if options.get(name) is not None:
             raise WrongUse(f"--{name} says nothing here: {why}")
     return {name: value for name, value in options.items() if name not in foreign}
+
+
+def _filmed(total: int) -> set[int]:
+    """The steps of a walk that are frames of its film, the first and the last among them."""
+    return {round(k * (total - 1) / max(1, min(total, FRAMES) - 1)) for k in range(min(total, FRAMES))}
 
 
 def _shape(spec: Any) -> str:

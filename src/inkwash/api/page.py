@@ -15,6 +15,9 @@ from inkwash.training.run import Run
 if TYPE_CHECKING:
     from inkwash.api.evaluate import Measured
 
+SHOWN = 12
+"""Pictures of each kind in a report."""
+
 
 def page(measured: "Measured", run: Run, *, command: str, commands: Sequence[Command] = (), title: str = "") -> Report:
     """The report of what was measured.
@@ -23,7 +26,7 @@ def page(measured: "Measured", run: Run, *, command: str, commands: Sequence[Com
         command: what made it.
         commands: how to do each step oneself.
     """
-    evaluation, shown = measured.evaluation, slice(0, 12)
+    evaluation, shown = measured.evaluation, slice(0, SHOWN)
     data = run.manifest.data
     strips = []
     if "mask" in measured.told:

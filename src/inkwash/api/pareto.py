@@ -36,6 +36,8 @@ SHOWN = 8
 FEWEST = 16
 # From here on there are enough steps for an evaluation to resemble the one before.
 _CACHED_FROM = 6
+# A student that draws in more evaluations than it was made for is tried with as many, twice and four times as many.
+_DOUBLED = (1, 2, 4)
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,8 @@ def comparing(
     system = generator(run)
     others = {str(student): generator(student) for student in students}
     for name, student in others.items():
-        if student.spec != system.spec:
-            raise WrongUse(f"{name} draws other pictures than {run}: it is not a student of it")
+        if student.spec != system.spec or student.config.student == "none":
+            raise WrongUse(f"{name} is not a student of {run}: give run folders that inkwash distil made from it")
     for count in steps:  # what can't be drawn is said before anything is
         system.way(steps=count, guidance=guidance, cache="none", sampler="ddim")
     for sampler in samplers:
@@ -109,7 +111,8 @@ def comparing(
 
     def drawn(system: Generator, name: str, how: dict[str, Any], backend: str) -> _Drawn:
         way = system.way(**how)
-        warm = {**way.told, "steps": 2, "sampler": "ddim"}
+        # A student draws as it learned to, which is short.
+        warm = way.told if system.config.student != "none" else {**way.told, "steps": 2, "sampler": "ddim"}
         system.generate(min(batch, number), condition=told, seed=seed, batch=batch, **warm)
         parts, least, start = [], float("inf"), time.perf_counter()
         for draw in system.draw(number, condition=told, seed=seed, batch=batch, **way.told):
@@ -156,8 +159,9 @@ def comparing(
         other = backends.prepare(generator(run), run, kind)
         yield from step(f"backend {kind}", [(other, str(run), how, kind) for how in kept])
     for name, student in others.items():
-        other, way = backends.prepare(student, name), student.way(guidance=guidance)
-        yield from step(f"student {name}", [(other, name, way.told, "torch")])
+        # Guidance is folded into a student: it draws as it was distilled.
+        other = backends.prepare(student, name)
+        yield from step(f"student {name}", [(other, name, how, "torch") for how in _learned(student)])
 
     made = _settings(results, str(run))
     on_front = front([(found.seconds, found.kid) for found in made])
@@ -229,6 +233,13 @@ def _possible(system: Generator, sampler: str, steps: int) -> bool:
     except WrongUse:
         return False
     return True
+
+
+def _learned(student: Generator) -> list[dict[str, Any]]:
+    """The ways of drawing that a student was taught: by its own solver, in its own number of evaluations or more."""
+    own = student.config.sampling_steps
+    counts = [own] if student.config.student == "progressive" else [own * times for times in _DOUBLED]
+    return [student.way(steps=count, cache="none").told for count in counts]
 
 
 def _best(results: Sequence[_Drawn]) -> list[_Drawn]:

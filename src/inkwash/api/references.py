@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from inkwash import systems
+from inkwash.api.distillation import example, facts
 from inkwash.api.plain import plain
 from inkwash.reading import Entry, Shelf, shelf
 from inkwash.training.run import Run
@@ -22,6 +23,8 @@ def references(run: Run, metrics: Iterable[str] = ()) -> list[Entry]:
     for name, value in {**run.config, **run.options.model_dump(mode="json")}.items():
         parts += _options(home, name, value)
     parts += [f"sampler:{str(run.config.get('sampler', '')).partition('@')[0]}"]
+    if run.student != "none":
+        parts += [f"command:{example(facts(run).method)}"]
     parts += [f"metric:{name}" for name in metrics]
     own = systems.get(run.system).reads
     found = [home.entries[own]] if own in home.entries else []

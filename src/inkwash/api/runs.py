@@ -8,6 +8,7 @@ from inkwash import systems
 from inkwash.errors import WrongUse
 from inkwash.systems import settings
 from inkwash.systems.base import Generator, System
+from inkwash.systems.distillation.student import become
 from inkwash.training.options import parse
 from inkwash.training.run import Run
 
@@ -15,7 +16,8 @@ from inkwash.training.run import Run
 def build(run: Run) -> System:
     """The system that a run folder describes, with fresh weights."""
     kind = systems.get(run.system)
-    return kind(parse(kind.Config, run.config, where=str(run.path / "config.yaml")), run.spec)
+    system = kind(parse(kind.Config, run.config, where=str(run.path / "config.yaml")), run.spec)
+    return become(system) if isinstance(system, Generator) else system
 
 
 def load(run: str | Path, *, device: torch.device | str | None = None) -> System:
@@ -36,9 +38,9 @@ def load(run: str | Path, *, device: torch.device | str | None = None) -> System
     return system.eval().to(device or default_device())
 
 
-def generator(run: str | Path) -> Generator:
+def generator(run: str | Path, *, device: torch.device | str | None = None) -> Generator:
     """`load`, for runs that make images."""
-    system = load(run)
+    system = load(run, device=device)
     if not isinstance(system, Generator):
         raise WrongUse(f"{run} is a run of {system.name}, which does {system.task} and makes no images")
     return system

@@ -1,5 +1,6 @@
 """`inkwash.train`: from a folder of images to a run folder."""
 
+import math
 import shlex
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,25 +12,23 @@ import torch
 import yaml
 
 from inkwash import systems
-from inkwash.api import conditions, written
+from inkwash.api import previews, written
 from inkwash.api.describe import find, licence, looking, plan_of
 from inkwash.api.folder import check_empty
 from inkwash.api.given import AUGMENTS, augmentation, of, pairs
-from inkwash.api.mask_preview import mask_preview
 from inkwash.api.plain import plain
 from inkwash.api.progress import Progress
-from inkwash.api.runs import build
+from inkwash.api.runs import build, default_device
+from inkwash.api.training_plan import planned
 from inkwash.data import Collection, ImageSet, VolumeCollection
 from inkwash.data.volumes.plan import plane_of
 from inkwash.errors import WrongUse, unknown
-from inkwash.evaluation import pictures
+from inkwash.memory import machine
+from inkwash.memory.exhaustion import exhausted
 from inkwash.systems.base import Generator, System
-from inkwash.systems.segmenter import Segmenter
 from inkwash.training import Run, TrainOptions, fit
 from inkwash.training.options import CHANGEABLE, parse
 from inkwash.training.processes import by_first, processes, together
-
-PREVIEWS = 8
 
 
 def training(
@@ -43,6 +42,7 @@ def training(
     slices: str | None = None,
     batch: int | None = None,
     seed: int = 0,
+    memory: str | None = None,
     config: str | Path | None = None,
     set: Mapping[str, Any] | Sequence[str] = (),
     resume: bool = False,
@@ -63,7 +63,7 @@ def training(
     for key in given:
         if key not in known:
             raise unknown("option", key, known)
-    flags = {"steps": steps, "minutes": minutes, "batch": batch, "seed": seed}
+    flags = {"steps": steps, "minutes": minutes, "batch": batch, "seed": seed, "memory": memory}
     suited = kind.training_presets.get(str(given.get("preset", "quick")), {})
     wanted = {**suited, **{k: v for k, v in flags.items() if v is not None}, **of(TrainOptions, given)}
     augment = augmentation({k: v for k, v in {**suited, **given}.items() if k in AUGMENTS})
@@ -73,6 +73,9 @@ def training(
     stopped = by_first(lambda: _stopped(Path(out), system)) if resume else None
     if stopped is not None:
         longer = {**{k: given[k] for k in CHANGEABLE & given.keys()}, "steps": steps, "minutes": minutes}
+        if memory is not None:
+            # What was chosen for another limit is chosen anew.
+            longer = {"accumulation": 1, "checkpointing": False, **longer, "memory": memory}
         wanted = {**stopped.options.model_dump(), **{k: v for k, v in longer.items() if v is not None}}
         size, plan = stopped.spec.size, plan_of(stopped)
         slices = plan.slices if plan else None
@@ -80,7 +83,9 @@ def training(
     options = parse(TrainOptions, {k: v for k, v in wanted.items() if k in TrainOptions.model_fields})
     if stopped is None:
         # Reading the data may take minutes: what is wrong without them is said before.
-        parse(kind.Config, of(kind.Config, given))
+        told = parse(kind.Config, of(kind.Config, given))
+        if getattr(told, "student", "none") != "none":
+            raise WrongUse("student says what a run was made into: train it, then inkwash distil makes a student of it")
         plane_of(slices)
         if not overwrite:
             by_first(lambda: check_empty(Path(out)))
@@ -94,17 +99,22 @@ def training(
             # Masks that are all empty say nothing: a system that needs masks has none.
             kind.check(images.spec.model_copy(update={"mask_classes": None}))
         if processes().is_local_main_process:
-            yield from _reading(images)
+            yield from reading(images, options.memory)
     with together():
         # From the cache, that the first process of each host has filled.
-        yield from _reading(images)
+        yield from reading(images, options.memory)
     torch.manual_seed(options.seed)
     if stopped is not None:
         run, model = stopped, build(stopped)
+        if memory is not None:
+            options = yield from planned(model, images, options, augment, resumed=run)
     else:
         moments = {k: v for k, v in _moments(kind, images).items() if k in kind.Config.model_fields}
         made = parse(kind.Config, {**moments, **of(kind.Config, given)})
         model = kind(made, images.spec)
+        asked = options
+        if options.memory is not None:
+            options = yield from planned(model, images, options, augment)
         data = {
             "path": str(path),
             "licence": licence(str(path)),
@@ -113,23 +123,28 @@ def training(
             "masks": images.table.model_dump(mode="json") if images.table else None,
             **images.recorded,
             "augment": asdict(augment),
-            "command": command or _command(system, path, out, images.spec.size, slices, options, given),
+            "command": command or _command(system, path, out, images.spec.size, slices, asked, given),
         }
         run = Run.create(
             out, system=system, config=made, spec=images.spec, data=data, options=options, overwrite=overwrite
         )
 
-    last = None
+    last, batch_shown, untold = None, previews.at_once(options, processes().num_processes), ""
     for last in fit(model, images, run, options, resume=stopped is not None, augment=augment):
-        if first and last.preview_due and isinstance(model, Generator):
-            _preview(model, images, run.samples / f"step-{last.step:07d}.png")
-        elif first and last.preview_due and isinstance(model, Segmenter):
-            mask_preview(model, images, run.samples / f"step-{last.step:07d}.png")
+        if first and last.preview_due:
+            path_shown = run.samples / f"step-{last.step:07d}.png"
+            try:
+                previews.preview(model, images, path_shown, batch=batch_shown)
+            except (MemoryError, RuntimeError) as error:
+                if not exhausted(error):
+                    raise
+                untold = "no memory for a preview"
+        losses = f"loss {last.losses['loss']:.4f}" if "loss" in last.losses else ""
         yield Progress(
             "training",
             last.step,
             last.steps,
-            note=f"loss {last.losses['loss']:.4f}" if "loss" in last.losses else "",
+            note=", ".join(filter(None, (losses, untold))),
             rate=last.rate,
             seconds_left=last.seconds_left,
         )
@@ -147,9 +162,9 @@ def train(system: str, path: str | Path, *, out: str | Path, **options: Any) -> 
         out: the run folder; it must not exist, unless `resume` or `overwrite` is said.
         **options: `steps` or `minutes`; `size` of the images in pixels, or of patches of volumes in voxels (64), a
             number or a tuple; `slices`, "axial", "coronal" or "sagittal", to read volumes as pictures; `batch`; `seed`
-            (0); `config`, a YAML file of options; `set`, options as a mapping or as "key=value"; `resume` to go on with
-            the run in `out` where it was stopped, or begin it where there is none; `overwrite`; `skip_bad` to leave out
-            files that can't be used.
+            (0); `memory`, a limit such as "4GB" or "80%" to which the training is cut; `config`, a YAML file of
+            options; `set`, options as a mapping or as "key=value"; `resume` to go on with the run in `out` where it was
+            stopped, or begin it where there is none; `overwrite`; `skip_bad` to leave out files that can't be used.
 
     A run that goes on keeps its options, but for its length and those that don't change its path (`shard`,
     `accumulation`, `workers`, how often things are written): these may be given anew.
@@ -171,6 +186,8 @@ def _stopped(out: Path, system: str) -> Run | None:
     run = Run.resume(out)
     if run.system != system:
         raise WrongUse(f"{out} is a run of {run.system}, not of {system}")
+    if run.student != "none":
+        raise WrongUse(f"{out} is a student: inkwash distil with --resume goes on with it")
     return run
 
 
@@ -192,8 +209,14 @@ def _images(
     return collection.images("train", size, channels=channels)
 
 
-def _reading(images: ImageSet) -> Iterator[Progress]:
-    for done in images.prepare():
+def reading(images: ImageSet, memory: str | None = None) -> Iterator[Progress]:
+    """Decode every picture once, saying where it is.
+
+    Args:
+        memory: a limit. On a processor the pictures count; they take a quarter of it, or stay on disk.
+    """
+    room = machine.limit(memory) // 4 if memory is not None and default_device().type == "cpu" else None
+    for done in images.prepare(room):
         yield Progress("reading", done, len(images))
 
 
@@ -226,19 +249,20 @@ def _command(
     words += ["--slices", slices] if slices else []
     words += ["--steps", str(options.steps)] if options.steps else ["--minutes", f"{options.minutes:g}"]
     words += ["--batch", str(options.batch), "--seed", str(options.seed)]
+    words += ["--memory", options.memory] if options.memory and "memory" not in given else []
     words += [word for key, value in given.items() for word in ("--set", f"{key}={plain(value)}")]
     return shlex.join(words)
 
 
-def _moments(kind: type[System], images: ImageSet, most: int = 512) -> dict[str, float]:
-    """Mean and standard deviation of what the system diffuses, from at most this many pictures."""
+def _moments(kind: type[System], images: ImageSet, most: int = 512, chunk: int = 16) -> dict[str, float]:
+    """Mean and standard deviation of what the system diffuses, from at most this many pictures, a chunk at a time."""
     some = torch.linspace(0, len(images) - 1, min(most, len(images))).round().long()
-    pixels = kind.diffused(images.batch(some), images.spec).double()
-    return {"data_mean": round(pixels.mean().item(), 6), "data_std": round(max(pixels.std().item(), 1e-3), 6)}
-
-
-def _preview(model: Generator, images: ImageSet, path: Path) -> None:
-    indices = torch.arange(min(PREVIEWS, len(images)))
-    told = conditions.of_images(model, images, indices)
-    drawn = model.generate(PREVIEWS, condition=told, seed=0)
-    pictures.save(pictures.grid(drawn), path)
+    count, total, squares = 0, 0.0, 0.0
+    for part in some.split(chunk):
+        values = kind.diffused(images.batch(part), images.spec).double()
+        count += values.numel()
+        total += values.sum().item()
+        squares += values.square().sum().item()
+    mean = total / count
+    std = math.sqrt(max(0.0, squares - total * mean) / max(1, count - 1))
+    return {"data_mean": round(mean, 6), "data_std": round(max(std, 1e-3), 6)}

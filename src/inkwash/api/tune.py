@@ -71,6 +71,8 @@ def tuning(
     if items < 4 or tries < 0:
         raise WrongUse(f"--items is at least 4 and --tries at least 0, not {items} and {tries}")
     folder, system = Run.open(run), generator(run)
+    if folder.student != "none":
+        raise WrongUse(f"{run} is a student, whose few steps are learned: tune the run that it was made from")
     way = system.way(sampler=system.config.sampler, guidance=guidance)
     shape = (system.spec.channels, *system.spec.size)
     device = next(system.parameters()).device

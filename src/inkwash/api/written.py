@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from inkwash import systems
+from inkwash.api.distillation import facts
 from inkwash.api.references import references
 from inkwash.reading.citation import citation
 from inkwash.training.run import Run
@@ -15,6 +16,7 @@ def card(run: Run, metrics: Mapping[str, float] | None = None) -> None:
         command=data["command"],
         title=f"{system.name}: {system.title}",
         paper=system.paper,
+        origin=facts(run).told() if run.student != "none" else "",
         data_licence=data["licence"],
         metrics=metrics,
         references=[citation(entry) for entry in references(run, metrics or ())],

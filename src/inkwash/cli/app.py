@@ -13,6 +13,7 @@ from inkwash.cli.cite import cite
 from inkwash.cli.compare import compare
 from inkwash.cli.data import data
 from inkwash.cli.demo import demo
+from inkwash.cli.distil import distil
 from inkwash.cli.doctor import doctor
 from inkwash.cli.evaluate import evaluate
 from inkwash.cli.export import export
@@ -63,6 +64,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "compare": compare,
     "tune": tune,
+    "distil": distil,
     "export": export,
     "pareto": pareto,
     "list": list_entries,
@@ -72,7 +74,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "reproduce": reproduce,
     "doctor": doctor,
 }
-SHARED = ("train", "sample", "evaluate", "reproduce")
+SHARED = ("train", "sample", "evaluate", "distil", "reproduce")
 for place, (name, verb) in enumerate(VERBS.items()):
     app.command(verb, name=name, sort_key=place, help_epilogue="")
 
@@ -103,7 +105,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                 traceback.print_exc()
             print(f"{who}{line}", file=sys.stderr)
             return code
-        _leave()
     return 0
 
 
@@ -123,13 +124,6 @@ def _answer() -> Iterator[None]:
         return
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         yield
-
-
-def _leave() -> None:
-    """Part from the other processes in good order, where there were any."""
-    distributed = sys.modules.get("torch.distributed")
-    if distributed is not None and distributed.is_available() and distributed.is_initialized():
-        distributed.destroy_process_group()
 
 
 def _one_line(message: Warning | str, *_: object, **__: object) -> None:

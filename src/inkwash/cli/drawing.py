@@ -20,6 +20,9 @@ class Drawing:
         interval: two times from 0 (clean) to 1 (noise) between which there is guidance.
         cache: what is kept between evaluations, deep:3 or first-block:0.1 or guidance:2, joined by +.
         backend: what computes the network, torch by default; onnx and int8 need inkwash export first.
+        memory: a limit, 4GB or 80%; fewer images at a time keep to it, and tiles where not even one fits.
+        tile: side of the tiles that the network sees at a time; saves memory and makes other images.
+        overlap: pixels by which tiles overlap; a quarter of their side by default.
     """
 
     steps: Whole | None = None
@@ -28,6 +31,9 @@ class Drawing:
     interval: Annotated[tuple[float, float] | None, Parameter(consume_multiple=True)] = None
     cache: str | None = None
     backend: Literal["torch", "compile", "onnx", "int8"] | None = None
+    memory: str | None = None
+    tile: Whole | None = None
+    overlap: Whole | None = None
 
     def options(self) -> dict[str, Any]:
         """As the functions of the library take them."""

@@ -5,6 +5,7 @@ import errno
 from cyclopts import CycloptsError, UnusedCliTokensError
 
 from inkwash.errors import Failed, WrongUse
+from inkwash.memory.exhaustion import exhausted
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
@@ -25,7 +26,7 @@ def _explain(error: BaseException) -> tuple[int, str]:
         return 1, str(error)
     if isinstance(error, KeyboardInterrupt):
         return 130, "interrupted"
-    if _out_of_memory(error):
+    if exhausted(error):
         return 1, "out of memory: try a smaller --batch or --size"
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
         return 1, f"no space left{_where(error)}: free some and run the same command again"
@@ -42,12 +43,3 @@ def _misparsed(error: CycloptsError) -> str:
 
 def _where(error: OSError) -> str:
     return f": {error.filename}" if error.filename else ""
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    # torch says it on a CPU with a plain RuntimeError; on a GPU with a class of its own, which needs no import to name.
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
-    )

@@ -21,6 +21,7 @@ def train(
     slices: Literal["axial", "coronal", "sagittal"] | None = None,
     batch: Whole | None = None,
     seed: Whole = 0,
+    memory: str | None = None,
     config: Path | None = None,
     set: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
     resume: bool = False,
@@ -48,6 +49,7 @@ def train(
         slices: train on slices of volumes as if they were pictures.
         batch: images a step; what suits the system by default.
         seed: of all randomness; the same seed gives the same run.
+        memory: a limit, 4GB or 3.5GiB or 80%; steps are cut into parts to keep to it, and stay the same steps.
         config: a YAML file of options.
         set: single options, key=value; inkwash show SYSTEM lists them.
         resume: go on where the run in --out stopped, or begin it where there is none.
@@ -67,6 +69,7 @@ def train(
             slices=slices,
             batch=batch,
             seed=seed,
+            memory=memory,
             config=config,
             set=set,
             resume=resume,

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import psutil
 
 from inkwash.data.item import SPLITS, Found, Item
 from inkwash.data.listing import IMAGE_WORDS, choose
 from inkwash.data.picture import Picture, Pixels, Unreadable
 from inkwash.data.source import Source
 from inkwash.errors import WrongUse
+from inkwash.memory import machine
 
 _NUMBERED = {0: "train", 1: "val", 2: "test"}
 
@@ -94,7 +94,7 @@ def _load(path: Path, file: Path | io.BytesIO) -> dict[str, Pixels]:
     try:
         with zipfile.ZipFile(file) as archive:
             unpacked = sum(i.file_size for i in archive.infolist())
-        if unpacked > psutil.virtual_memory().available:
+        if unpacked > machine.free():
             raise WrongUse(f"{path}: unpacks to {unpacked / 2**30:.1f} GiB, more than the free memory")
         if not isinstance(file, Path):
             file.seek(0)

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import mmap
 import os
 import shutil
 import tempfile
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import psutil
 import torch
 from jaxtyping import Int, Int64
 from torch import Tensor
@@ -23,6 +23,7 @@ from inkwash.data.pool import spread
 from inkwash.data.reading import Reading
 from inkwash.data.spec import DataSpec
 from inkwash.errors import Failed, WrongUse
+from inkwash.memory import machine
 
 
 class ImageSet:
@@ -30,7 +31,7 @@ class ImageSet:
 
     They are decoded on first use, or by iterating `prepare`, into a cache that later runs open at once:
     uint8 (uint16 where the sources have more bits), in memory where they take less than a quarter of what is
-    free, memory-mapped otherwise.
+    free, memory-mapped otherwise. What is mapped is never held: it leaves memory with the batch it was read for.
 
     Attributes:
         spec: what a system needs to know to be built for this data.
@@ -48,6 +49,7 @@ class ImageSet:
         self.fingerprint = hashlib.blake2b(key, digest_size=16).hexdigest()
         self._images: Pixels | None = None
         self._masks: Pixels | None = None
+        self._room: int | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -62,10 +64,15 @@ class ImageSet:
         """What a prediction needs to know to read other pictures in the same way."""
         return {"ranges": {depth: list(ends) for depth, ends in self._reading.ranges.items()}}
 
-    def prepare(self) -> Iterator[int]:
-        """Decode what isn't in the cache; yields how many pictures are done, nothing where all are."""
+    def prepare(self, room: int | None = None) -> Iterator[int]:
+        """Decode what isn't in the cache; yields how many pictures are done, nothing where all are.
+
+        Args:
+            room: bytes that they may take in memory; a quarter of what is free by default, and at most.
+        """
         if self._images is not None:
             return
+        self._room = room
         folder = cache.home() / "pictures" / self.fingerprint
         if not self._open(folder):
             yield from self._decode(folder)
@@ -88,6 +95,10 @@ class ImageSet:
             batch["mask"] = torch.from_numpy(self._masks[at]).to(torch.int64)
         if self._labels is not None:
             batch["label"] = self._labels[indices]
+        for pixels in (self._images, self._masks):
+            if isinstance(pixels, np.memmap):
+                # The pages were copied; the system keeps them for the next time, but not as this process's.
+                pixels._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
         return batch
 
     @property
@@ -113,7 +124,8 @@ class ImageSet:
 
     def _fits(self) -> bool:
         needed = sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in self._shapes().values())
-        return needed < psutil.virtual_memory().available / 4
+        quarter = machine.free() / 4
+        return needed < (quarter if self._room is None else min(self._room, quarter))
 
     def _open(self, folder: Path) -> bool:
         mode: Literal["r"] | None = None if self._fits() else "r"

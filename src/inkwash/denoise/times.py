@@ -82,7 +82,8 @@ class Importance(nn.Module, Times):
     The density of each of `bins` equal intervals is proportional to the root of a running mean of the squared
     loss there; the paper keeps the last ten values of each step, here a bin forgets with the same memory.
     Uniform until every bin has seen ten. The weights make the expected loss that of uniform times. The state
-    lies in buffers, so checkpoints carry it; processes share what they see, and so remain equal.
+    lies in buffers, so checkpoints carry it; processes share what they see, and so remain equal. Between `hold` and
+    `fold` what is seen is only gathered, so that a step in several parts is the same step as in one.
 
     Args:
         bins: the number of intervals of [0, 1].
@@ -98,8 +99,27 @@ class Importance(nn.Module, Times):
         self.floor = floor
         self.square: Tensor
         self.seen: Tensor
+        self.count: Tensor
+        self.total: Tensor
         self.register_buffer("square", torch.zeros(bins))
         self.register_buffer("seen", torch.zeros(bins, dtype=torch.int64))
+        self.register_buffer("count", torch.zeros(bins, dtype=torch.int64), persistent=False)
+        self.register_buffer("total", torch.zeros(bins), persistent=False)
+        self.holding = False
+
+    def hold(self) -> None:
+        """From now on losses change nothing until `fold`."""
+        self.holding = True
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Take in what was seen since the last time."""
+        keep = (1 - 1 / self.memory) ** self.count
+        self.square.mul_(keep).add_((1 - keep) * self.total / self.count.clamp(min=1))
+        self.seen.add_(self.count)
+        self.count.zero_()
+        self.total.zero_()
+        self.holding = False
 
     def probabilities(self) -> Float64[Tensor, "bins"]:
         """Of each bin, on the host."""
@@ -129,8 +149,7 @@ class Importance(nn.Module, Times):
         seen = seen[:, seen[0].argsort()].to(self.square.device)
         bins = len(self.square)
         k = (seen[0] * bins).long().clamp(0, bins - 1)
-        count = torch.bincount(k, minlength=bins)
-        total = torch.zeros_like(self.square).index_add_(0, k, seen[1].square())
-        keep = (1 - 1 / self.memory) ** count
-        self.square.mul_(keep).add_((1 - keep) * total / count.clamp(min=1))
-        self.seen.add_(count)
+        self.count.add_(torch.bincount(k, minlength=bins))
+        self.total.index_add_(0, k, seen[1].square())
+        if not self.holding:
+            self.fold()

@@ -41,12 +41,26 @@ class Embedding(nn.Module):
         super().__init__()
         if min(classes, vector) < 0:
             raise WrongUse(f"classes and vector are 0 or more, not {classes} and {vector}")
-        self.frequencies, self.classes, self.vector_size = frequencies, classes, vector
+        self.size, self.frequencies, self.classes, self.vector_size = size, frequencies, classes, vector
         self.time = _perceptron(frequencies, size, bias=True)
         # Row 0 is "none": zero, and without a gradient.
         self.label = nn.Embedding(classes + 1, size, padding_idx=0) if classes else None
         # Without biases zero stays zero.
         self.vector = _perceptron(vector, size, bias=False) if vector else None
+
+    def widen(self, vector: int) -> None:
+        """Take a condition vector of this size from now on; what it adds is zero until it is trained.
+
+        Raises:
+            WrongUse: there is one already.
+        """
+        if self.vector is not None:
+            raise WrongUse(f"the network is told a vector of {self.vector_size} numbers already, and has room for one")
+        made = _perceptron(vector, self.size, bias=False).to(next(self.time.parameters()))
+        zeroed = made[-1]
+        assert isinstance(zeroed, nn.Linear)
+        nn.init.zeros_(zeroed.weight)
+        self.vector_size, self.vector = vector, made
 
     def forward(
         self,

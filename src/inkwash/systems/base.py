@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from inkwash.corruption.noise import Noise
@@ -22,7 +22,9 @@ from inkwash.sampling.guidance.interval import within
 from inkwash.sampling.guidance.threshold import clip
 from inkwash.sampling.loop import Step, walk
 from inkwash.sampling.solver import Solver
+from inkwash.sampling.tiled import grid_of, tiled
 from inkwash.systems import recipes
+from inkwash.systems.distillation.method import Student
 from inkwash.systems.settings import Settings
 
 
@@ -97,6 +99,9 @@ class GeneratorConfig(SystemConfig):
     sampling_steps: int
     guidance: float
     drop_condition: float
+    student: Student = Field(
+        "none", description="what inkwash distil made it: progressive, consistency or shortcut; none: it was trained"
+    )
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,8 @@ class Way:
         sampler: solver@grid, or "tuned".
         steps: evaluations of the network an image.
         interval: the times, clean end first, between which there is guidance.
+        tile, overlap: the side of the tiles that the denoiser is asked about, and by how much they overlap; None where
+            it is asked about the whole picture.
     """
 
     denoiser: Denoiser
@@ -133,18 +140,22 @@ class Way:
     guidance: float
     interval: tuple[float, float] = (0.0, 1.0)
     cache: Cache = Cache()
+    tile: int | None = None
+    overlap: int | None = None
 
     @property
     def told(self) -> dict[str, Any]:
         """What `Generator.way` must be told to give this again."""
         cache = str(self.cache) or "none"
         said = {"steps": self.steps, "sampler": self.sampler, "guidance": self.guidance, "cache": cache}
-        return said if self.interval == (0.0, 1.0) else {**said, "interval": self.interval}
+        interval = {} if self.interval == (0.0, 1.0) else {"interval": self.interval}
+        return {**said, **interval, **({} if self.tile is None else {"tile": self.tile, "overlap": self.overlap})}
 
     def __str__(self) -> str:
         between = "" if self.interval == (0.0, 1.0) else f" at t {self.interval[0]:g} to {self.interval[1]:g}"
         cache = f", cache {self.cache}" if str(self.cache) else ""
-        return f"{self.sampler}, {self.steps} steps, guidance {self.guidance:g}{between}{cache}"
+        tiles = "" if self.tile is None else f", in tiles of {self.tile} that overlap by {self.overlap}"
+        return f"{self.sampler}, {self.steps} steps, guidance {self.guidance:g}{between}{cache}{tiles}"
 
 
 class Generator(System):
@@ -175,6 +186,8 @@ class Generator(System):
         guidance: float | None = None,
         interval: tuple[float, float] | None = None,
         cache: str | None = None,
+        tile: int | None = None,
+        overlap: int | None = None,
     ) -> Way:
         """The way to draw: what isn't said is what was measured to be best for this model, else the system's own.
 
@@ -184,15 +197,27 @@ class Generator(System):
             guidance: weight of classifier-free guidance; 1 is the plain conditional model.
             interval: the times, clean end (0) first, between which there is guidance; all by default.
             cache: what is kept from one evaluation for the next, `deep:3+guidance:2` for example, or "none".
+            tile: side of the tiles that the network is asked about, to save memory; it changes the pictures (see
+                `sampling/tiled.py`). The whole picture by default.
+            overlap: pixels by which tiles overlap; a quarter of their side by default.
 
         Raises:
-            WrongUse: no such sampler, grid or cache; steps are fewer than one step of it takes; guidance needs a model
-                that was trained for it; `tuned` was asked for and this number of steps was not tuned.
+            WrongUse: no such sampler, grid or cache; steps are fewer than one step of it takes, or such as a student
+                did not learn; guidance needs a model that was trained for it; `tuned` was asked for and this number of
+                steps was not tuned; the network can't take such tiles, or the cache would mix them up.
         """
         best = self.settings.best
         if best is not None and steps is None and sampler is None and cache is None:
-            steps, sampler, cache = best.steps, best.sampler, best.cache
-        steps = self.config.sampling_steps if steps is None else steps
+            steps, sampler, cache = best.steps, best.sampler, best.cache if tile is None else "none"
+        learned = self.config.sampling_steps
+        steps = learned if steps is None else steps
+        if self.config.student == "progressive" and steps != learned:
+            raise WrongUse(
+                f"this student learned to draw in {learned} evaluations, and in {steps} its pictures are none: "
+                "leave steps out, or distil another (rounds/ of its folder holds those it was halved out of)"
+            )
+        if self.config.student == "shortcut" and steps < learned:
+            raise WrongUse(f"this student learned steps of 1/{learned} and shorter: {learned} or more, not {steps}")
         weight = self.config.guidance if guidance is None else guidance
         if weight != 1.0 and self.config.drop_condition == 0.0:
             raise WrongUse(
@@ -202,13 +227,17 @@ class Generator(System):
         between = (0.0, 1.0) if interval is None else interval
         if between != (0.0, 1.0) and weight == 1.0:
             raise WrongUse(f"an interval {between} of guidance needs guidance other than 1")
-        guided = self.denoiser if weight == 1.0 else within(cfg(weight), t=between)(self.denoiser)
+        kept = recipes.cache(cache or "none")
+        whole, tile, overlap = self._tiled(tile, overlap, kept)
+        guided = whole if weight == 1.0 else within(cfg(weight), t=between)(whole)
         parts: dict[str, Any] = {
             "denoiser": clip(-1.0, 1.0)(guided),
             "steps": steps,
             "guidance": weight,
             "interval": between,
-            "cache": recipes.cache(cache or "none"),
+            "cache": kept,
+            "tile": tile,
+            "overlap": overlap,
         }
         tuned = self.settings.walk(steps, weight) if between == (0.0, 1.0) else None
         if sampler == "tuned" and tuned is None:
@@ -223,6 +252,25 @@ class Generator(System):
         name = sampler or self.config.sampler
         made, grid = recipes.sampler(name, self.denoiser.corruption, steps)
         return Way(solver=made, grid=grid, sampler=name, **parts)
+
+    def _tiled(
+        self, tile: int | None, overlap: int | None, cache: Cache
+    ) -> tuple[Denoiser, int | None, int | None]:
+        """The denoiser on such tiles, with their side and overlap; itself where a picture is one tile."""
+        if tile is None:
+            if overlap is not None:
+                raise WrongUse(f"an overlap of {overlap} is that of tiles: say their side as well, --tile")
+            return self.denoiser, None, None
+        needed, wanted = grid_of(self.denoiser.network)
+        if tile < 1 or tile % needed:
+            raise WrongUse(f"tiles have a side of {needed} pixels or a multiple of it with this model, not {tile}")
+        if tile >= max(self.spec.size):
+            return self.denoiser, None, None
+        if cache.deep > 1 or cache.first_block > 0:
+            raise WrongUse(f"cache {cache} keeps what the network saw last, another tile: leave one of them out")
+        overlap = tile // 4 if overlap is None else overlap
+        sides = (tile,) * len(self.spec.size)
+        return tiled(sides, overlap=overlap, multiple=wanted)(self.denoiser), tile, overlap
 
     def draw(
         self,

@@ -24,14 +24,20 @@ from inkwash.errors import WrongUse, unknown
 from inkwash.sampling.ancestral import Ancestral
 from inkwash.sampling.bernoulli import BernoulliDDIM
 from inkwash.sampling.cache import Cache
+from inkwash.sampling.consistency import Consistency
 from inkwash.sampling.ddim import DDIM
 from inkwash.sampling.dpm_solver import DampedDPMSolver3M, DPMSolver, DPMSolver2S, SDEDPMSolver2M
 from inkwash.sampling.edm import EDMStochastic
 from inkwash.sampling.euler import Euler, FlowEuler, FlowHeun, Heun
 from inkwash.sampling.exponential import ExponentialAB
 from inkwash.sampling.grid import Grid
+from inkwash.sampling.shortcut import Shortcut
 from inkwash.sampling.solver import Solver
 from inkwash.sampling.unipc import UniPC
+from inkwash.systems.distillation.consistency import ConsistencyDistillation, ConsistencyTraining
+from inkwash.systems.distillation.method import Method
+from inkwash.systems.distillation.progressive import Progressive
+from inkwash.systems.distillation.shortcut import ShortcutDistillation
 
 SCHEDULES: dict[str, Callable[[int, float, float], Gaussian]] = {
     "linear": lambda steps, mean, std: Linear(steps=steps, data_mean=mean, data_std=std),
@@ -91,6 +97,8 @@ SOLVERS: dict[str, Callable[[], Solver]] = {
     "unipc3": lambda: UniPC(p=3),
     "deis": lambda: ExponentialAB(order=2, predict="noise"),
     "exp-ab3": lambda: ExponentialAB(order=3, predict="data"),
+    "consistency": Consistency,
+    "shortcut": Shortcut,
 }
 
 # For masks of zeros and ones: how long their pixels last, and the solvers.
@@ -119,6 +127,16 @@ OWN_GRIDS = {
     "euler": "karras",
     "heun": "karras",
     "edm": "karras",
+    "consistency": "uniform",
+    "shortcut": "uniform",
+}
+
+# How a trained generator is taught to draw in a few evaluations.
+METHODS: dict[str, type[Method]] = {
+    "progressive": Progressive,
+    "consistency": ConsistencyDistillation,
+    "consistency-training": ConsistencyTraining,
+    "shortcut": ShortcutDistillation,
 }
 
 

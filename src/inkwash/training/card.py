@@ -14,6 +14,9 @@ the scanners and the biases of the data above, and no others. A generative model
 on; compare samples with their nearest training images (`inkwash evaluate`) before sharing them, and share the model
 only where the licence of the data allows it."""
 
+# What has a place of its own in the card.
+_ELSEWHERE = ("command", "licence", "distilled")
+
 
 def card(
     manifest: Manifest,
@@ -21,6 +24,7 @@ def card(
     command: str,
     title: str = "",
     paper: str = "",
+    origin: str = "",
     data_licence: str | None = None,
     metrics: Mapping[str, float] | None = None,
     references: Sequence[str] = (),
@@ -31,6 +35,7 @@ def card(
         command: what trains this model again.
         title: the system's full name.
         paper: how its paper is cited.
+        origin: what it was made from, where that was another run, as the words of a paragraph.
         data_licence: of the data it was trained on; a model carries its terms. None when nobody said.
         metrics: name and value of what was measured.
         references: the papers behind the parts, a line each.
@@ -43,8 +48,7 @@ def card(
     }
     spec, data = manifest.spec, manifest.data
     shape = f"{spec.channels} x {' x '.join(map(str, spec.size))}"
-    # The command and the licence have places of their own.
-    told = "".join(f"- {k}: {v}\n" for k, v in data.items() if v is not None and k not in ("command", "licence"))
+    told = "".join(f"- {k}: {v}\n" for k, v in data.items() if v is not None and k not in _ELSEWHERE)
     licence = data_licence or "not stated; find out before sharing the model"
     table = "".join(f"| {name} | {value:.4g} |\n" for name, value in (metrics or {}).items())
     measured = f"| metric | value |\n|---|---|\n{table}" if table else "Nothing was measured yet: `inkwash evaluate`.\n"
@@ -53,6 +57,7 @@ def card(
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n"
         f"# {title or manifest.system}\n\n"
         f"Trained with Inkwash {manifest.inkwash} (PyTorch {manifest.torch}).{' ' + paper if paper else ''}\n\n"
+        f"{origin + chr(10) * 2 if origin else ''}"
         f"## Data\n\n{told}- images: {shape}\n- licence: {licence}\n\n"
         f"## Training\n\n```\n{command}\n```\n\nThe options are in `config.yaml`, the course in `metrics.jsonl`.\n\n"
         f"## Measured\n\n{measured}\n"

@@ -2,6 +2,7 @@
 
 import math
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, cast
@@ -10,7 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from inkwash.corruption.noise import Noise
+from inkwash.denoise.times import Importance
 from inkwash.errors import Failed, WrongUse
+from inkwash.memory import heap
+from inkwash.memory.amount import words
+from inkwash.memory.exhaustion import exhausted
+from inkwash.memory.watch import Watch, watch
+from inkwash.nets import checkpointing
 from inkwash.training import checkpoint
 from inkwash.training.checkpoint import Checkpoint
 from inkwash.training.contract import Augmentation, Batch, Images, Progress, Trainable
@@ -21,6 +28,7 @@ from inkwash.training.options import TrainOptions, bf16
 from inkwash.training.order import Order
 from inkwash.training.prefetch import ahead
 from inkwash.training.processes import by_first, check_same, processes, total, watched
+from inkwash.training.rescue import Rescue
 from inkwash.training.run import Run
 from inkwash.training.schedule import Budget, Due, learning_rate
 from inkwash.training.snapshots import Snapshots
@@ -56,14 +64,20 @@ def fit(
 
     Raises:
         WrongUse: the options do not fit the hardware, the processes, or the checkpoint.
-        Failed: the loss is not finite, the disk is full, another process ended, or SIGINT, SIGTERM or SIGUSR1 asked to
-            stop. The last good checkpoint is kept, and written before stopping where that is possible.
+        Failed: the loss is not finite, the disk is full, memory ran out or went over `options.memory`, another process
+            ended, or SIGINT, SIGTERM or SIGUSR1 asked to stop. The last good checkpoint is kept, and written before
+            stopping where that is possible.
     """
     if len(images) == 0:
         raise WrongUse("there are no images to train on")
     with interruptions() as stopped, watched():
-        training = _Training(system, images, run, options, augment)
-        yield from training.go(resume, stopped)
+        training = _Training(system, images, options, augment)
+        with (
+            # What checkpointing saves is otherwise kept by the C library.
+            heap.eager(options.checkpointing and training.device.type == "cpu"),
+            watch(options.memory, training.device) as memory,
+        ):
+            yield from training.go(run, resume, stopped, memory)
 
 
 @contextmanager
@@ -78,10 +92,12 @@ def _dropout(noise: Noise, device: torch.device) -> Iterator[None]:
 
 
 class _Training:
+    run: Run
+
     def __init__(
-        self, system: Trainable, images: Images, run: Run, options: TrainOptions, augment: Augmentation | None
+        self, system: Trainable, images: Images, options: TrainOptions, augment: Augmentation | None
     ) -> None:
-        self.images, self.run, self.options, self.augment = images, run, options, augment
+        self.images, self.options, self.augment = images, options, augment
         group = processes()
         self.device, self.rank, self.processes = group.device, group.process_index, group.num_processes
         self.main = group.is_main_process
@@ -95,6 +111,10 @@ class _Training:
         self.bf16 = bf16(options.precision, self.device)
         # What convolutions are fastest in on GPUs; on processors our U-Net is as fast either way.
         self.format = {4: torch.channels_last, 5: torch.channels_last_3d}.get(len(images.spec.size) + 2)
+        if options.checkpointing:
+            if not checkpointing.switchable(cast(nn.Module, system)):
+                raise WrongUse("checkpointing = True: no network of this system can compute its activations twice")
+            checkpointing.switch(cast(nn.Module, system), True)
         self.spread = distribute(
             cast(nn.Module, system),
             shard=options.shard,
@@ -111,6 +131,8 @@ class _Training:
         self.order = Order(len(images), options.seed)
         self.terms: list[str] = []
         self.window: list[Tensor] = []
+        self.times = [module for module in self.spread.system.modules() if isinstance(module, Importance)]
+        self.rescue = Rescue(self.spread.system)
 
     def _laid_out(self, tensor: Tensor) -> Tensor:
         if self.format is None or tensor.ndim != len(self.images.spec.size) + 2:
@@ -135,6 +157,9 @@ class _Training:
         """From `step` steps to one more."""
         options = self.options
         self.optimizer.zero_grad(set_to_none=True)
+        self.rescue.begins()
+        for times in self.times:
+            times.hold()
         sums: Tensor | float = 0.0
         for within in range(options.accumulation):
             batch, noise = next(batches)
@@ -145,13 +170,17 @@ class _Training:
                 (terms["loss"].sum() * (self.processes / options.batch)).backward()
             self.terms = list(terms)
             sums = sums + torch.stack([terms[name].detach().sum().float() for name in self.terms])
+        for times in self.times:
+            times.fold()
         norm = self.spread.gradient_norm()
         if options.clip is not None:
             nn.utils.clip_grads_with_norm_(self.parameters, options.clip, norm, foreach=True)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        self.rescue.moves()
         self.optimizer.step()
         self.averages.update(step + 1)
+        self.rescue.ends()
         self.window.append(torch.cat([cast(Tensor, sums) / options.batch, norm.float()[None] / self.processes]))
 
     def _read(self, seconds: float, stop: bool) -> tuple[list[list[float]], float, bool]:
@@ -162,8 +191,8 @@ class _Training:
         self.window.clear()
         return agreed[:-2].reshape(rows.shape).tolist(), float(agreed[-2]), bool(agreed[-1] > 0)
 
-    def go(self, resume: bool, stopped: list[str]) -> Iterator[Progress]:
-        options, run = self.options, self.run
+    def go(self, run: Run, resume: bool, stopped: list[str], memory: Watch) -> Iterator[Progress]:
+        self.run, options = run, self.options
         step, before = self._restore() if resume else (0, 0.0)
         start = time.monotonic() - before
         budget = Budget(options, step, before)
@@ -187,13 +216,16 @@ class _Training:
                 ended = step == options.steps or step % options.log_every == 0 or budget.look(step)
                 preview = False
                 if ended or saving.at(step) or previewing.at(step) or snapshots.at(step) or (alone and stopped):
+                    if memory.over():
+                        stopped.append(f"{memory},")
                     rows, seconds, stop = self._read(time.monotonic() - start, bool(stopped))
                     self._check(rows, step)
                     budget.read(step, seconds)
                     losses = dict(zip([*self.terms, "gradient"], (sum(c) / len(c) for c in zip(*rows)), strict=True))
                     if self.main:
                         run.log({"step": step, "items": step * options.batch, "seconds": round(seconds, 3),
-                                 "learning_rate": rate, **losses})
+                                 "learning_rate": rate, **losses,
+                                 **({"memory": memory.peak(), "part": self.part} if memory.limit else {})})
                         if board:
                             for name, value in {**losses, "learning_rate": rate}.items():
                                 board.add_scalar(name, value, step)
@@ -205,11 +237,18 @@ class _Training:
                         break
                     if stop:
                         name = stopped[0] if stopped else "another process"
-                        raise Failed(f"stopped by {name} after step {step}; {run.path} is saved, --resume continues it")
+                        smaller = f" --memory {memory.text}, in smaller parts," if memory.over() else ""
+                        raise Failed(
+                            f"stopped by {name} after step {step}; {run.path} is saved, --resume{smaller} continues it"
+                        )
                     preview = previewing(step, seconds)
                 progress = self._progress(budget, step, losses, rate, preview)
                 with self.spread.shown(self.averages, self.shown) if preview else nullcontext():
                     yield progress
+        except Exception as error:
+            if not exhausted(error):
+                raise
+            raise self._starved(error, step, time.monotonic() - start, memory) from None
         finally:
             batches.close()  # type: ignore[attr-defined]
             if board:
@@ -244,6 +283,24 @@ class _Training:
                         f"{self.options.learning_rate:g}, a longer warmup, or precision=fp32; the checkpoint of step "
                         f"{kept[-1] if kept else 0} is kept in {self.run.checkpoints}"
                     )
+
+    def _starved(self, error: BaseException, step: int, seconds: float, memory: Watch) -> Failed:
+        """What to say where memory ran out after `step` steps, which are saved where they can be."""
+        traceback.clear_frames(error.__traceback__)  # the step's activations, which the frames that failed still hold
+        self.optimizer.zero_grad(set_to_none=True)
+        heap.settle(self.device)
+        if self.rescue.back() and self.processes == 1:
+            try:
+                self._save(step, seconds)
+            except Exception as other:
+                if not isinstance(other, Failed) and not exhausted(other):
+                    raise
+        saved = checkpoint.steps(self.run.checkpoints)
+        where = f"step {saved[-1]} is saved in {self.run.path}" if saved else "nothing was saved"
+        return Failed(
+            f"out of memory after step {step}, {words(memory.peak())} were in use: {where}, "
+            f"--resume --memory {memory.text or '80%'} continues it in smaller parts"
+        )
 
     def _save(self, step: int, seconds: float) -> None:
         """A checkpoint, and the model as it is now."""

@@ -8,6 +8,7 @@ import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from inkwash.errors import WrongUse, unknown
+from inkwash.memory import amount
 
 _EVERY = re.compile(r"([1-9]\d*) steps?|(\d*\.?\d+) (seconds?|minutes?)")
 
@@ -20,6 +21,17 @@ def _every(value: Any) -> Any:
 
 
 Every = Annotated[str, BeforeValidator(_every)]
+
+
+def _amount(value: Any) -> Any:
+    try:
+        amount.parse(str(value))
+    except WrongUse as error:
+        raise ValueError(str(error)) from None
+    return str(value)
+
+
+Amount = Annotated[str, BeforeValidator(_amount)]
 
 
 def listed(value: Any) -> Any:
@@ -42,6 +54,8 @@ class TrainOptions(BaseModel):
     minutes: float | None = Field(None, gt=0, allow_inf_nan=False, description="wall-clock time, everything included")
     batch: int = Field(16, ge=1, description="items a step, over all processes and accumulated parts")
     accumulation: int = Field(1, ge=1, description="parts in which a batch is worked off, to save memory")
+    checkpointing: bool = Field(False, description="compute activations twice instead of keeping them, to save memory")
+    memory: Amount | None = Field(None, description="a limit, 4GB or 80%: chooses the two above, and is kept to")
     seed: int = Field(0, description="of the order of the data, the augmentation and the noise")
     learning_rate: float = Field(2e-4, gt=0, allow_inf_nan=False, description="the highest")
     warmup: int = Field(100, ge=0, description="steps over which the learning rate rises from 0")

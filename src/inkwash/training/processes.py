@@ -5,6 +5,7 @@ between GPUs and gloo between processors. Every function here that speaks of all
 the same order; where there is one process only, nothing is sent.
 """
 
+import atexit
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -43,10 +44,19 @@ def processes() -> PartialState:
     wait = timedelta(minutes=_minutes(os.environ.get(WAIT)))
     try:
         with watched():
-            return PartialState(cpu=not torch.cuda.is_available(), timeout=wait)
+            state = PartialState(cpu=not torch.cuda.is_available(), timeout=wait)
     except Failed:
         PartialState._reset_state()
         raise
+    if state.num_processes > 1:
+        # gloo's threads that outlive the interpreter end the process with SIGABRT now and then.
+        atexit.register(_part)
+    return state
+
+
+def _part() -> None:
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _minutes(text: str | None) -> float:

@@ -27,8 +27,10 @@ from inkwash.training.manifest import FORMAT, Manifest, read
 from inkwash.training.options import TrainOptions
 from inkwash.training.processes import by_first
 
-_PARTS = ("config.yaml", "model.safetensors", "metrics.jsonl", "README.md", "report.html")
-_FOLDERS = ("samples", "checkpoints", "snapshots", "tensorboard")
+_PARTS = (
+    "config.yaml", "model.safetensors", "metrics.jsonl", "README.md", "sampling.yaml", "evaluation.json", "report.html"
+)  # fmt: skip
+_FOLDERS = ("samples", "checkpoints", "snapshots", "tensorboard", "export", "rounds")
 
 
 class Run:
@@ -107,6 +109,11 @@ class Run:
     def config(self) -> dict[str, Any]:
         """The system's options."""
         return self.manifest.config
+
+    @property
+    def student(self) -> str:
+        """What distillation made of it: "none" of a run that was trained."""
+        return str(self.config.get("student", "none"))
 
     @property
     def spec(self) -> DataSpec:
@@ -190,6 +197,7 @@ class Run:
         command: str,
         title: str = "",
         paper: str = "",
+        origin: str = "",
         data_licence: str | None = None,
         metrics: Mapping[str, float] | None = None,
         references: Sequence[str] = (),
@@ -200,6 +208,7 @@ class Run:
             command=command,
             title=title,
             paper=paper,
+            origin=origin,
             data_licence=data_licence,
             metrics=metrics,
             references=references,

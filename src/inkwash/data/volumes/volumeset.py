@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import psutil
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -31,6 +30,7 @@ from inkwash.data.volumes.resample import Axes, resample, whole
 from inkwash.data.volumes.survey import Facts
 from inkwash.data.windows import Size, cover, padded
 from inkwash.errors import Failed
+from inkwash.memory import machine
 
 _TOP = 65535
 _OVERLAP = 0.5
@@ -100,6 +100,7 @@ class VolumeSet(ImageSet):
         counts = [len(grid) + more for grid, more in map(recipe.patches, facts)]
         self._case = torch.tensor([k for k, count in enumerate(counts) for _ in range(count)])
         self._arrays: dict[str, list[Pixels]] = {}
+        self._room: int | None = None
 
     def __len__(self) -> int:
         return len(self._case)
@@ -114,10 +115,15 @@ class VolumeSet(ImageSet):
         """What a prediction needs to know to read other scans in the same way."""
         return {"volumes": self.plan.model_dump(mode="json")}
 
-    def prepare(self) -> Iterator[int]:
-        """Make what isn't in the cache; yields how many scans are done, nothing where all are."""
+    def prepare(self, room: int | None = None) -> Iterator[int]:
+        """Make what isn't in the cache; yields how many scans are done, nothing where all are.
+
+        Args:
+            room: bytes that they may take in memory; a quarter of what is free by default, and at most.
+        """
         if self._arrays:
             return
+        self._room = room
         folder = cache.home() / "volumes" / self.fingerprint
         if not self._open(folder):
             with cache.draft(folder) as draft:
@@ -156,7 +162,9 @@ class VolumeSet(ImageSet):
 
     def _open(self, folder: Path) -> bool:
         sizes = [math.prod(self._recipe.whole(fact)[0]) for fact in self._facts]
-        small = sum(sizes) * (2 * self.spec.channels + 1) < psutil.virtual_memory().available / 4
+        quarter = machine.free() // 4
+        room = quarter if self._room is None else min(self._room, quarter)
+        small = sum(sizes) * (2 * self.spec.channels + 1) < room
         mode: Literal["r"] | None = None if small else "r"
         try:
             found = {

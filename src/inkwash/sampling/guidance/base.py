@@ -17,13 +17,14 @@ Guidance = Callable[[Denoiser], Denoiser]
 
 
 class Guided(Denoiser):
-    """A denoiser around another, whose corruption and self-conditioning it keeps."""
+    """A denoiser around another, whose corruption it keeps, and what it wants to be told of the walk."""
 
     def __init__(self, inner: Denoiser) -> None:
         super().__init__()
         self.inner = inner
         self.corruption = inner.corruption
         self.self_conditioning = inner.self_conditioning
+        self.stepwise = inner.stepwise
 
 
 def belief(posterior: Posterior) -> Tensor:

@@ -14,7 +14,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from inkwash.corruption.posterior import Posterior
-from inkwash.denoise.base import Denoiser, null
+from inkwash.denoise.base import OF_THE_WALK, Denoiser, null
 from inkwash.errors import WrongUse
 from inkwash.sampling.guidance.base import Guidance, Guided, belief, believing, halves, norm
 
@@ -93,10 +93,8 @@ class Contrast(Guided):
     ) -> tuple[Posterior, Posterior]:
         """What is believed with the condition, and without."""
         nothing = null(condition)
-        if all(value is None for name, value in condition.items() if name != "estimate"):
+        if all(value is None for name, value in condition.items() if name not in OF_THE_WALK):
             raise WrongUse("guidance away from no condition needs a condition (a label, an image, ...): none was given")
-        if "estimate" in condition:  # the denoiser's own previous mean, not what it is asked for: both halves have it
-            nothing["estimate"] = condition["estimate"]
         told = {name: None if value is None else torch.cat([value, nothing[name]]) for name, value in condition.items()}
         times = torch.cat([t, t]) if isinstance(t, Tensor) else t
         return halves(self.inner(torch.cat([z, z]), times, **told))
