@@ -46,6 +46,8 @@ def fit(
 
     Nothing waits for the device but the reading of the losses, every `log_every` steps.
 
+    A system without anything to learn is written down as it is, in no step.
+
     Args:
         resume: go on from the newest checkpoint of `run`; from the start where it was stopped before its first.
         augment: applied to every batch, with the noise of its items.
@@ -57,6 +59,11 @@ def fit(
     """
     if len(images) == 0:
         raise WrongUse("there are no images to train on")
+    module = cast(nn.Module, system)
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        run.save_weights(module.state_dict())
+        yield Progress(step=0, steps=0, seconds=0.0, seconds_left=0.0, items=0, finished=True)
+        return
     training = _Training(system, images, run, options, augment)
     with interruptions() as stopped:
         yield from training.go(resume, stopped)
