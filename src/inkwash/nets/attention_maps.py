@@ -1,7 +1,7 @@
 """What a network attends to: queries and keys written down while it is evaluated, whoever's network it is.
 
-Every self-attention over positions goes through torch's `scaled_dot_product_attention`, here and in the libraries that
-the adapters are for, so that is where they are read: no network has to know of it.
+Every self-attention over positions goes through torch's `scaled_dot_product_attention`, here and in diffusers, so that
+is where they are read: no network has to know of it. MONAI's go that way with `use_flash_attention` only.
 """
 
 from collections.abc import Callable, Sequence

@@ -51,7 +51,7 @@ class KeptRun(BaseModel):
         run = Run.open(path)
         kind = systems.get(run.system)
         if not issubclass(kind, Generator):
-            raise WrongUse(f"{folder} is a run of {run.system}, which does {kind.task}: attention is that of a generator")
+            raise WrongUse(f"{folder} is a run of {run.system}, which does {kind.task}: a generator is wanted")
         return cls(run=folder, system=run.system, config=run.config, spec=run.spec, weights=run.path)
 
     def generator(self) -> Generator:

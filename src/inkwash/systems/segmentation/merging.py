@@ -15,6 +15,8 @@ from torch import Tensor
 
 from inkwash.nets.attention_maps import Attention
 
+Threshold = float | Float[Tensor, "b 1 1"]
+
 MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
@@ -104,12 +106,23 @@ def divergence(p: Float[Tensor, "b m n"], q: Float[Tensor, "b k n"]) -> Float[Te
     """`(KL(p || q) + KL(q || p)) / 2` in nats, of every map of `p` and every one of `q`."""
     tiny = torch.finfo(p.dtype).tiny
     log_p, log_q = p.clamp_min(tiny).log(), q.clamp_min(tiny).log()
+    # It is (p - q) . (log p - log q) / 2, in which what all have in common can be left out: nearly uniform maps then
+    # differ by as many digits as others.
+    shared, log_shared = q.mean(dim=1, keepdim=True), log_q.mean(dim=1, keepdim=True)
+    p, q, log_p, log_q = p - shared, q - shared, log_p - log_shared, log_q - log_shared
     own = (p * log_p).sum(dim=2)[:, :, None] + (q * log_q).sum(dim=2)[:, None]
     crossed = p @ log_q.transpose(1, 2) + log_p @ q.transpose(1, 2)
     return (own - crossed).clamp_min(0.0) / 2
 
 
-def propose(maps: Float[Tensor, "b n n"], at: Int64[Tensor, "m"], threshold: float) -> Proposals:
+def typical(maps: Float[Tensor, "b n n"], at: Int64[Tensor, "m"]) -> Float[Tensor, "b 1 1"]:
+    """The median divergence between the maps of two anchors of an image."""
+    first, second = torch.triu_indices(len(at), len(at), offset=1, device=maps.device)
+    apart = divergence(maps[:, at], maps[:, at])[:, first, second]
+    return apart.median(dim=1).values[:, None, None]
+
+
+def propose(maps: Float[Tensor, "b n n"], at: Int64[Tensor, "m"], threshold: Threshold) -> Proposals:
     """For each anchor the mean of all maps that diverge from its own by less than the threshold."""
     near = divergence(maps[:, at], maps) < threshold
     near[:, torch.arange(len(at)), at] = True
@@ -118,7 +131,7 @@ def propose(maps: Float[Tensor, "b n n"], at: Int64[Tensor, "m"], threshold: flo
     return Proposals(made, torch.ones(made.shape[:2], dtype=torch.bool, device=maps.device))
 
 
-def merge(proposals: Proposals, threshold: float) -> Proposals:
+def merge(proposals: Proposals, threshold: Threshold) -> Proposals:
     """One round: in turn, each that is left becomes the mean of itself and all left that diverge by less from it."""
     maps, alive = proposals.maps, proposals.alive
     near = divergence(maps, maps) < threshold

@@ -1,8 +1,8 @@
 """What segments without names are called: by rules that need no labels, by a read-out learned from some, by an oracle.
 
 A segment is described by a few numbers: its colour, its spread, where it lies. A rule takes one segment for the
-foreground; the read-out is a linear map from the description to classes; the oracle looks at the true mask, and what
-it reaches is a bound and no result.
+foreground; the read-out is a linear map from the description to classes; the oracle looks at the true mask, and is for
+evaluation only.
 """
 
 from collections.abc import Callable

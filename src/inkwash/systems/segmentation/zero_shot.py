@@ -18,12 +18,12 @@ Departures.
 - The model may be any run of an image generator here whose U-Net attends, besides a Stable Diffusion of versions 1 and
   2. With `model=own`, the default, a denoiser is trained on the images alone, never on their masks: there are then
   images to train on, but still no labels.
-- `segments` bounds how many there are, the two most alike being merged further: divergences have another scale in
-  every model, and a threshold would have to be found for each.
-- Several `times` may be asked, their maps averaged; the image may be `noised` as the model knows it, where the paper
-  shows it clean. In the preset `quick` it is, at two low times, because a small model of minutes has not seen clean
-  images with a late time.
-- Attention over codes of Stable Diffusion is that of the mean code. k-means (`refine`) is of the maps of positions.
+- In the preset `quick` the threshold is in median divergences of an image (`relative`) and `segments` bounds how many
+  there are, the two most alike being merged further: divergences of a small model are a hundredth of Stable
+  Diffusion's, and a threshold in nats would have to be found for each model. `paper` has neither.
+- Several `times` may be asked, their maps averaged, and the image may be `noised` as the model knows it, where the
+  paper shows it clean, at one time.
+- The code of Stable Diffusion is the mean one. k-means (`refine`) is of the maps of all positions, and off.
 - A round of merging goes through what is left in turn and removes what it merges, so that no map counts twice.
 - Two dimensions only: attention among the positions of a volume does not fit a memory.
 """
@@ -66,27 +66,27 @@ class ZeroShotConfig(NetworkConfig):
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {
-            "times": (0.301,),
-            "noised": False,
             "threshold": 0.9,
+            "relative": False,
             "segments": None,
         }
     }
 
     model: Annotated[str | KeptRun, BeforeValidator(_model)] = Field(
-        "own", description="whose attention: own (trained on the images), a run of a generator, a Stable Diffusion folder"
+        "own", description="whose attention: own (trained on the images), the run of a generator, or a Stable Diffusion"
     )
     attention: Integers = Field((32, 16, 8), description="sides of the feature maps that have attention")
     prompt: str = Field("", description="text that a Stable Diffusion is told")
     times: Annotated[tuple[Time, ...], BeforeValidator(listed)] = Field(
-        (0.05, 0.2), min_length=1, description="when the network is asked, in (0, 1]; one evaluation each"
+        (0.301,), min_length=1, description="when the network is asked, in (0, 1]; one evaluation each"
     )
-    noised: bool = Field(True, description="noise the image as the model knows it then; false shows it clean")
+    noised: bool = Field(False, description="noise the image as the model knows it then, instead of showing it clean")
     finest: int = Field(64, ge=2, description="longest side of the maps that are used")
     anchors: int = Field(16, ge=2, description="anchors along a side, from which proposals grow")
-    threshold: float = Field(0.05, ge=0, description="divergence (nats) below which maps are merged; 0 merges none")
+    threshold: float = Field(0.3, ge=0, description="divergence below which maps are merged; 0 merges none")
+    relative: bool = Field(True, description="the threshold is in median divergences of an image, else in nats")
     rounds: int = Field(3, ge=1, description="of merging, the averaging around anchors being the first")
-    segments: int | None = Field(4, ge=2, description="most segments of an image; null leaves it to the threshold")
+    segments: int | None = Field(2, ge=2, description="most segments of an image; null leaves it to the threshold")
     refine: int = Field(0, ge=0, description="rounds of k-means over all maps, from the segments on")
     naming: Literal["border", "centre", "bright", "dark", "contrast", "learned"] = Field(
         "border",
@@ -158,7 +158,7 @@ class ZeroShot(Segmenter):
             model = stable_diffusion.load(config.model, prompt=config.prompt)
             if blind.channels not in (1, model.vae.pictures):
                 raise WrongUse(
-                    f"{model.name} takes pictures of {model.vae.pictures} channels, or of 1; these have {blind.channels}"
+                    f"{model.name} takes pictures of {model.vae.pictures} channels or 1; these have {blind.channels}"
                 )
             made = FrozenStableDiffusion(model)
         return made.requires_grad_(False).eval()
@@ -224,9 +224,10 @@ class ZeroShot(Segmenter):
     def oracle(
         self, image: Float[Tensor, "b c h w"], mask: Int64[Tensor, "b h w"], *, seed: int = 0, first: int = 0
     ) -> Segmentation:
-        """What the best choice of segments would give: they are matched to the true mask, which it looks at.
+        """What the segments are worth if the truth names them: each class is the segment that overlaps it best.
 
-        A bound on any naming with one segment a class, and no segmentation. The arguments are those of `segments`.
+        It looks at the mask, so what it gives is an evaluation and no segmentation. All classes count alike, with the
+        background: a rule may do better on the foreground alone. The arguments are those of `segments`.
         """
         segments = self.segments(image, seed=seed, first=first)
         names = naming.matched(segments, mask.to(segments.share.device), self.classes)
@@ -248,9 +249,10 @@ class ZeroShot(Segmenter):
     def _merged(self, maps: Float[Tensor, "n p p"], grid: tuple[int, ...], size: tuple[int, ...]) -> Segments:
         config = self.config
         at = merging.anchors(grid, config.anchors).to(maps.device)
-        proposals = merging.propose(maps, at, config.threshold)
+        unit = merging.typical(maps, at) if config.relative else torch.ones_like(maps[:, :1, :1])
+        proposals = merging.propose(maps, at, config.threshold * unit)
         for _ in range(config.rounds - 1):
-            proposals = merging.merge(proposals, config.threshold)
+            proposals = merging.merge(proposals, config.threshold * unit)
         if config.segments is not None:
             proposals = merging.fewer(proposals, config.segments)
         shown = merging.refine(maps, proposals, config.refine) if config.refine else proposals.maps
