@@ -1,5 +1,7 @@
 """ADZUS: segments of frozen models, whatever the batch; names by rule and learned; one line for what can't be."""
 
+import math
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -178,7 +180,7 @@ def test_it_finds_discs_in_the_attention_of_a_trained_generator(data, trained, t
     system = inkwash.load(run.path)
     (x, mask), (_, others) = of(data, "test"), of(data, "train")
     everywhere = (others.float().mean(dim=0) > 0.5).long().expand_as(mask)
-    # 0.93 and 0.44 where it was written.
+    # 0.72 and 0.47 where it was written.
     assert dice(system.segment(x).mask, mask) > dice(everywhere, mask) + 0.2
 
 
@@ -198,11 +200,16 @@ def test_a_run_that_looks_at_a_model_holds_it(data, trained, tmp_path):
 
 def test_a_given_model_stays_frozen_while_names_are_learned(data, trained, tmp_path):
     given = {"model": str(trained), "naming": "learned", "learning_rate": 0.1, "warmup": 0, "ema": ""}
-    run = inkwash.train("zero-shot", data, out=tmp_path / "run", steps=40, size=16, batch=8, set=given)
+    run = inkwash.train("zero-shot", data, out=tmp_path / "run", steps=80, size=16, batch=8, set=given)
     theirs, ours = load_file(trained / "model.safetensors"), load_file(run.weights)
     assert all(torch.equal(ours[f"frozen.generator.{name}"], value) for name, value in theirs.items())
-    x, mask = of(data, "test")
-    assert dice(inkwash.load(run.path).segment(x).mask, mask) > 0.7
+    (x, mask), (_, others) = of(data, "test"), of(data, "train")
+    terms = inkwash.load(run.path).loss({"image": x, "mask": mask}, noise=Noise(0, torch.arange(len(x))))
+    share = others.float().mean().item()
+    known = -(mask.float().mean() * math.log(share) + (1 - mask.float().mean()) * math.log(1 - share))
+    # The cross-entropy of the share that each class has is what is known without looking at the image: 0.40, and 0.18
+    # with it where this was written.
+    assert terms["naming"].mean() < 0.8 * known
 
 
 def test_stable_diffusion_is_looked_at_and_its_prompt_told(data, tmp_path):

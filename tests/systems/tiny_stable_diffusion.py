@@ -25,7 +25,7 @@ def write_stable_diffusion(folder: Path, *, seed: int = 0) -> Path:
     with torch.no_grad():
         for name, parameter in unet.named_parameters():
             if "attn1.to_q" in name or "attn1.to_k" in name:
-                parameter.mul_(4)  # random weights would attend to everything alike
+                parameter.mul_(2)  # random weights would attend to everything alike
     unet.save_pretrained(folder / "unet")
     diffusers.AutoencoderKL(
         block_out_channels=(8, 16),
