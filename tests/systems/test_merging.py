@@ -111,17 +111,18 @@ def test_a_round_of_merging_takes_what_is_left_in_turn(threshold):
 
 
 def test_the_most_alike_are_merged_until_few_are_left():
-    maps, alive = random_maps(2, 9, 12), torch.ones(2, 9, dtype=torch.bool)
-    alive[1, 2:] = False  # has few already
+    maps, alive = random_maps(4, 14, 12, sharpness=1.0), torch.ones(4, 14, dtype=torch.bool)
+    alive[3, 2:] = False  # has few already
     ours = merging.fewer(Proposals(maps, alive), 3)
-    left = [*maps[0]]
-    while len(left) > 3:
-        pairs = [(distance(left[i], left[j]), i, j) for i in range(len(left)) for j in range(i + 1, len(left))]
-        _, i, j = min(pairs)
-        left[i] = (left[i] + left[j]) / 2
-        del left[j]
-    torch.testing.assert_close(living(ours, 0), torch.stack(left))
-    torch.testing.assert_close(living(ours, 1), maps[1, :2])
+    for item in range(3):
+        left = [*maps[item]]
+        while len(left) > 3:
+            pairs = [(distance(left[i], left[j]), i, j) for i in range(len(left)) for j in range(i + 1, len(left))]
+            _, i, j = min(pairs)
+            left[i] = (left[i] + left[j]) / 2
+            del left[j]
+        torch.testing.assert_close(living(ours, item), torch.stack(left))
+    torch.testing.assert_close(living(ours, 3), maps[3, :2])
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 30])

@@ -151,12 +151,11 @@ def fewer(proposals: Proposals, segments: int) -> Proposals:
     maps, alive = proposals.maps.clone(), proposals.alive.clone()
     places = maps.shape[1]
     apart = divergence(maps, maps)
-    never = torch.eye(places, dtype=torch.bool, device=maps.device)
+    once = torch.ones_like(apart[0], dtype=torch.bool).triu(1)
     item = torch.arange(len(maps), device=maps.device)
     for _ in range(int(alive.sum(dim=1).max()) - segments):
-        pairs = alive[:, :, None] & alive[:, None] & ~never
+        pairs = alive[:, :, None] & alive[:, None] & once
         closest = apart.masked_fill(~pairs, torch.inf).flatten(1).argmin(dim=1)
-        # The first of the smallest is above the diagonal, so the earlier place is the one that stays.
         kept, gone = closest // places, closest % places
         wanted = alive.sum(dim=1) > segments
         mean = (maps[item, kept] + maps[item, gone]) / 2
