@@ -12,6 +12,7 @@ import inkwash
 from inkwash.corruption.noise import Noise
 from inkwash.data.spec import DataSpec
 from inkwash.errors import WrongUse
+from inkwash.nets.attention_maps import Recording
 from inkwash.systems.segmentation.frozen import FrozenGenerator
 from inkwash.systems.segmentation.zero_shot import ZeroShot, ZeroShotConfig
 from inkwash.training.options import parse
@@ -235,6 +236,40 @@ def test_stable_diffusion_is_looked_at_and_its_prompt_told(data, tmp_path):
     (tmp_path / "other" / "unet").rename(folder / "unet")
     with pytest.raises(WrongUse, match="not the U-Net that was used"):
         inkwash.load(run.path)
+
+
+def test_stable_diffusion_is_asked_as_diffusers_would(tmp_path):
+    """The mean code at the published scale, step 300, the empty text filled up to the encoder's length."""
+    transformers, diffusers = pytest.importorskip("transformers"), pytest.importorskip("diffusers")
+    folder = write_stable_diffusion(tmp_path / "sd")
+    x = images(2, 3, 16, 16)
+    system = ZeroShot(parse(ZeroShotConfig, {"model": str(folder)}), SPEC)
+    ours = system.frozen.look(x, 0.301, noise=None, finest=64)
+    unet = diffusers.UNet2DConditionModel.from_pretrained(folder / "unet")
+    vae = diffusers.AutoencoderKL.from_pretrained(folder / "vae")
+    encoder = transformers.CLIPTextModel.from_pretrained(folder / "text_encoder")
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    with torch.no_grad():
+        tokens = tokenizer([""] * 2, padding="max_length", max_length=9, return_tensors="pt").input_ids
+        text = encoder(tokens)[0]
+        code = vae.encode(x).latent_dist.mean * vae.config.scaling_factor
+        with Recording((8, 8), finest=64, context=9) as theirs:
+            unet(code, 300, text)
+        with Recording((8, 8), finest=64, context=9) as later:
+            unet(code, 330, text)
+    for one, other, wrong in zip(ours, theirs.found, later.found, strict=True):
+        torch.testing.assert_close(one.probability(), other.probability(), rtol=1e-4, atol=1e-6)
+        assert (one.probability() - wrong.probability()).abs().max() > 1e-4
+
+
+def test_half_a_stable_diffusion_is_said(tmp_path):
+    pytest.importorskip("transformers")
+    folder = write_stable_diffusion(tmp_path / "sd")
+    with pytest.raises(WrongUse, match="pictures of 3 channels or 1; these have 2"):
+        ZeroShot(parse(ZeroShotConfig, {"model": str(folder)}), SPEC.model_copy(update={"channels": 2}))
+    (folder / "tokenizer").rename(tmp_path / "elsewhere")
+    with pytest.raises(WrongUse, match="no folder tokenizer"):
+        ZeroShot(parse(ZeroShotConfig, {"model": str(folder)}), SPEC)
 
 
 @pytest.mark.parametrize(
