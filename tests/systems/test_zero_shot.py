@@ -1,7 +1,5 @@
 """ADZUS: segments of frozen models, whatever the batch; names by rule and learned; one line for what can't be."""
 
-import math
-
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -113,12 +111,14 @@ def test_learned_names_are_of_any_number_of_classes_and_the_masks_teach_nothing_
     assert system.segment(x).probability.shape == (2, 4, 16, 16)
 
 
-def test_the_naming_loss_is_the_cross_entropy_of_the_pixels():
+def test_the_naming_loss_is_the_cross_entropy_of_the_pixels_and_the_overlap():
     system, x = made(naming="learned", noised=False), images(1, 3, 16, 16)
     mask = (images(1, 1, 16, 16, seed=4)[:, 0] > 0).long()
     segments = system.segments(x)
     by_pixel = system._names(segments, x)[0, segments.index[0].flatten()].log()
     expected = torch.nn.functional.nll_loss(by_pixel, mask.flatten())
+    found, truth = system.segment(x).probability[0], torch.stack((1 - mask[0], mask[0])).float()
+    expected += 1 - (2 * (found[1] * truth[1]).sum() + 1) / (found[1].sum() + truth[1].sum() + 1)
     terms = system.loss({"image": x, "mask": mask}, noise=Noise(0, torch.arange(1)))
     torch.testing.assert_close(terms["naming"][0], expected)
 
@@ -205,12 +205,9 @@ def test_a_given_model_stays_frozen_while_names_are_learned(data, trained, tmp_p
     theirs, ours = load_file(trained / "model.safetensors"), load_file(run.weights)
     assert all(torch.equal(ours[f"frozen.generator.{name}"], value) for name, value in theirs.items())
     (x, mask), (_, others) = of(data, "test"), of(data, "train")
-    terms = inkwash.load(run.path).loss({"image": x, "mask": mask}, noise=Noise(0, torch.arange(len(x))))
-    share = others.float().mean().item()
-    known = -(mask.float().mean() * math.log(share) + (1 - mask.float().mean()) * math.log(1 - share))
-    # The cross-entropy of the share that each class has is what is known without looking at the image: 0.40, and 0.18
-    # with it where this was written.
-    assert terms["naming"].mean() < 0.8 * known
+    everywhere = (others.float().mean(dim=0) > 0.5).long().expand_as(mask)
+    found = dice(inkwash.load(run.path).segment(x).mask, mask)
+    assert found > dice(everywhere, mask) + 0.15, (found, dice(everywhere, mask))
 
 
 def test_stable_diffusion_is_looked_at_and_its_prompt_told(data, tmp_path):

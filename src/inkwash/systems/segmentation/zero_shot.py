@@ -11,8 +11,8 @@ No code of the paper is known. Where it is silent the text of DiffSeg is followe
 
 **Names.** Neither paper says which segment is the lesion: DiffSeg matches segments to the true mask, which is no
 segmentation but a bound on one. Here a rule that needs no label takes one segment for the foreground (`naming`), or a
-linear read-out of a segment's colour and place is learned from masks (`naming=learned`), which any number of classes
-needs. The match with the truth is `oracle`, and nothing else calls it.
+linear read-out of a segment's colour and place is learned from masks, by cross-entropy and Dice (`naming=learned`),
+which any number of classes needs. The match with the truth is `oracle`, and nothing else calls it.
 
 Departures.
 - The model may be any run of an image generator here whose U-Net attends, besides a Stable Diffusion of versions 1 and
@@ -43,6 +43,7 @@ from inkwash.nets.adapters import stable_diffusion
 from inkwash.systems.generation.ddpm import DDPM, DDPMConfig
 from inkwash.systems.segmentation import merging, naming
 from inkwash.systems.segmentation.frozen import Frozen, FrozenGenerator, FrozenStableDiffusion, KeptRun
+from inkwash.systems.segmentation.losses import soft_dice
 from inkwash.systems.segmentation.merging import Segments
 from inkwash.systems.segmentation.network import Integers, NetworkConfig
 from inkwash.systems.segmenter import Segmentation, Segmenter
@@ -187,7 +188,10 @@ class ZeroShot(Segmenter):
             # The denoiser draws from `noise` for the same purposes.
             *_, (_, _, segments) = self._segmenting(batch["image"], Noise(~noise.seed, noise.items))
             truth = naming.target(segments, batch["mask"], self.classes)
-            terms["naming"] = -(truth * self._numbers(segments, batch["image"]).log_softmax(dim=2)).sum(dim=(1, 2))
+            logits = self._numbers(segments, batch["image"])
+            # Few segments are of the foreground alone: by cross-entropy without the overlap none would be named so.
+            overlap = soft_dice(naming.probabilities(segments, logits.softmax(dim=2)), batch["mask"])
+            terms["naming"] = overlap - (truth * logits.log_softmax(dim=2)).sum(dim=(1, 2))
         if not terms:
             raise WrongUse(f"{self.name} has nothing to learn with a model that is given and a rule that names")
         return {"loss": torch.stack([*terms.values()]).sum(dim=0), **terms}
