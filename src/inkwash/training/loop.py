@@ -58,6 +58,8 @@ def fit(
     Several processes all call this. The first one alone reads and writes `run`. With `options.shard` it alone holds the
     weights when they are shown (`preview_due`, `finished`); otherwise all do.
 
+    A system without anything to learn is written down as it is, in no step.
+
     Args:
         resume: go on from the newest checkpoint of `run`; from the start where it was stopped before its first.
         augment: applied to every batch, with the noise of its items.
@@ -70,6 +72,11 @@ def fit(
     """
     if len(images) == 0:
         raise WrongUse("there are no images to train on")
+    module = cast(nn.Module, system)
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        by_first(lambda: run.save_weights(module.state_dict()))
+        yield Progress(step=0, steps=0, seconds=0.0, seconds_left=0.0, items=0, finished=True)
+        return
     with interruptions() as stopped, watched():
         training = _Training(system, images, options, augment)
         with (

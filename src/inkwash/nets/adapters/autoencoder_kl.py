@@ -34,6 +34,7 @@ class FrozenKL(nn.Module):
         channels: of a code.
         pictures: channels of a picture.
         factor: how many times shorter the side of a code is.
+        scaling: what its codes are multiplied by for a denoiser.
         fingerprint: of its weights, 64 bits. A state with another one is refused.
 
     Raises:
@@ -52,7 +53,8 @@ class FrozenKL(nn.Module):
         self.name = name
         self.channels, self.pictures = int(config["latent_channels"]), int(config["in_channels"])
         self.factor = 2 ** (len(config["block_out_channels"]) - 1)
-        self.register_buffer("fingerprint", _fingerprint(vae))
+        self.scaling = float(config["scaling_factor"])
+        self.register_buffer("fingerprint", fingerprint_of(vae))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FrozenKL":
         self._held[0]._apply(fn, recurse)
@@ -130,7 +132,7 @@ class ImageEncoder(nn.Module):
         return made
 
 
-def _fingerprint(module: nn.Module) -> Tensor:
+def fingerprint_of(module: nn.Module) -> Tensor:
     """64 bits of the digest of all weights."""
     digest = hashlib.blake2b(digest_size=8)
     for name, tensor in sorted(module.state_dict().items()):
