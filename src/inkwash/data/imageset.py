@@ -191,11 +191,17 @@ class ImageSet:
         yield from spread(work, range(len(self)))
 
 
+LARGEST = 32768
+"""The longest side that pictures are read at: one of three channels then fills 3 GiB."""
+
+
 def sizes(size: int | tuple[int, ...]) -> tuple[int, int]:
     """`(H, W)` from what a user gives: one number for a square."""
     pair = (size, size) if isinstance(size, int) else tuple(size)
     if len(pair) != 2 or any(s < 1 for s in pair):
         raise WrongUse(f"a picture's size is one positive number or (height, width), not {size}")
+    if max(pair) > LARGEST:
+        raise WrongUse(f"a picture's size is at most {LARGEST} pixels a side, not {max(pair)}")
     return pair[0], pair[1]
 
 
