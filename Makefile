@@ -38,8 +38,11 @@ laws: $(VENV)/installed-test ## measure every declared law again: docs/laws.md a
 	$(PIP) install --no-deps azula==0.11.1
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/laws.py -n 2
 
-bench: $(VENV)/installed-test ## speed and quality beside other libraries
+bench: $(VENV)/installed-test ## speed and quality beside other libraries; three times for a table with its spread
+	@# denoising-diffusion-pytorch asks for torchvision, which its U-Net does not use.
+	$(PIP) install --no-deps denoising-diffusion-pytorch==2.3.4
 	@for script in $(sort $(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@$(BIN)/python scripts/benchmarks.py
 
 docs: $(VENV)/installed-docs ## the documentation, in English and Chinese: build/docs/index.html
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/docs
