@@ -62,7 +62,7 @@ class DynUNetSegmenter(Segmenter):
     Config = DynUNetConfig
     draws_masks = False
     training_presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "quick": {"learning_rate": 1e-2, "ema": (0.05, 0.10)},
+        "quick": {"learning_rate": 1e-3, "ema": (0.05, 0.10)},
         "paper": {"learning_rate": 1e-3, "batch": 12, "decay": "linear", "weight_decay": 3e-5, "clip": 12.0},
     }
     config: DynUNetConfig
