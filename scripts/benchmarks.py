@@ -1,4 +1,4 @@
-"""One table of everything in `benchmarks/results/*.json`: the middle of the runs that are kept, and how far they spread.
+"""One table of everything in `benchmarks/results/*.json`: the middle of the runs that are kept, and their spread.
 
 Each file holds up to three runs of the same code on the same machine. A figure here is the median of theirs, with the
 least and the greatest behind it; a target is met where the median meets it. Written to `benchmarks/results/README.md`
@@ -70,7 +70,8 @@ def section(result: dict[str, Any]) -> str:
         said = {None: "", True: "met", False: "**missed**"}[row["met"]]
         note = f"{said}; {row['note']}" if said and row["note"] else said or row["note"]
         ours = f"{spread(row['ours'])} {row['unit']}".strip()
-        lines.append(f"| {row['measure']} | {ours} | {peer} | {spread(row['ratio'])} | {row['target'] or ''} | {note} |")
+        cells = [row["measure"], ours, peer, spread(row["ratio"]), row["target"] or "", note]
+        lines.append(f"| {' | '.join(cells)} |")
     about = result["about"].strip()
     conditions = (
         f"{result['device']}, {result['threads']} threads; {len(dates)} run{'s' if len(dates) > 1 else ''} "
