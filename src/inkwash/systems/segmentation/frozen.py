@@ -1,67 +1,20 @@
 """Trained diffusion models as they are looked at for their attention: runs of ours, and Stable Diffusion."""
 
 from abc import ABC, abstractmethod
-from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from inkwash import systems
 from inkwash.corruption.noise import Noise
-from inkwash.data.spec import DataSpec
 from inkwash.errors import WrongUse
 from inkwash.nets.adapters.stable_diffusion import StableDiffusion
 from inkwash.nets.attention_maps import Attention, Recording
-from inkwash.systems import bundled, recipes
+from inkwash.systems import recipes
 from inkwash.systems.base import Generator
-from inkwash.training.options import parse
-from inkwash.training.run import Run
 
 # Of Stable Diffusion's schedule; entry k is t = (k + 1) / 1000.
 _STEPS = 1000
-
-
-class KeptRun(BaseModel):
-    """A trained generator, as `config.yaml` of the segmenter that looks at it keeps it: its run folder may go.
-
-    Attributes:
-        run: where it lay when the segmenter was made.
-        system, config, spec: what it is.
-        weights: the run folder that its weights are still to be read from; later the segmenter's own hold them.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    run: str
-    system: str
-    config: dict[str, Any]
-    spec: DataSpec
-    weights: Path | None = Field(None, exclude=True)
-
-    @classmethod
-    def of(cls, folder: str) -> "KeptRun":
-        """The generator in a run folder, or in `bundled:NAME`; `WrongUse` where it holds none."""
-        name = folder.removeprefix("bundled:")
-        path = bundled.run_of(name) if name != folder else Path(folder)
-        if path is None:
-            raise WrongUse(f"{folder}: no model of that name is bundled")
-        run = Run.open(path)
-        kind = systems.get(run.system)
-        if not issubclass(kind, Generator):
-            raise WrongUse(f"{folder} is a run of {run.system}, which does {kind.task}: a generator is wanted")
-        return cls(run=folder, system=run.system, config=run.config, spec=run.spec, weights=run.path)
-
-    def generator(self) -> Generator:
-        """The generator itself."""
-        kind = systems.get(self.system)
-        made = kind(parse(kind.Config, self.config, where=f"the model {self.run}"), self.spec)
-        assert isinstance(made, Generator)
-        if self.weights is not None:
-            Run.open(self.weights).load_weights(made)
-        return made
 
 
 class Frozen(nn.Module, ABC):

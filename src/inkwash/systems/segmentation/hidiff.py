@@ -48,9 +48,10 @@ from inkwash.nets.binary_unet import BinaryUNet
 from inkwash.nets.patched import Patched
 from inkwash.sampling.loop import walk
 from inkwash.systems import masks, recipes
+from inkwash.systems.kept_run import KeptRun
 from inkwash.systems.segmentation.losses import dice_and_cross_entropy
 from inkwash.systems.segmentation.network import NetworkConfig
-from inkwash.systems.segmentation.prior import Prior, PriorRun, Seen, around
+from inkwash.systems.segmentation.prior import Prior, Seen, around
 from inkwash.systems.segmentation.unet import UNetConfig, UNetSegmenter
 from inkwash.systems.segmenter import Segmenter
 
@@ -62,7 +63,9 @@ _FLIP = -3.0
 
 def _prior(value: Any) -> Any:
     """Names as they are, and a run folder read."""
-    return value if isinstance(value, (dict, PriorRun)) or value in ("joint", "given") else PriorRun.of(str(value))
+    if isinstance(value, dict | KeptRun) or value in ("joint", "given"):
+        return value
+    return KeptRun.of(str(value), Segmenter, "a prior is a segmenter")
 
 
 class HiDiffConfig(NetworkConfig):
@@ -79,7 +82,7 @@ class HiDiffConfig(NetworkConfig):
         }
     }
 
-    prior: Annotated[str | PriorRun, BeforeValidator(_prior)] = Field(
+    prior: Annotated[str | KeptRun, BeforeValidator(_prior)] = Field(
         "joint", description="what is refined: joint (a U-Net trained here), or the run folder of a segmenter"
     )
     frozen: bool = Field(False, description="leave the prior as it is, instead of training both in turns")
@@ -172,8 +175,10 @@ class HiDiff(Segmenter):
         told = self.config.prior
         if given is not None:
             return around(given, self.spec, frozen=self.config.frozen)
-        if isinstance(told, PriorRun):
-            return around(told.segmenter(), self.spec, frozen=self.config.frozen, name=f"the prior {told.run}")
+        if isinstance(told, KeptRun):
+            built = told.build()
+            assert isinstance(built, Segmenter)
+            return around(built, self.spec, frozen=self.config.frozen, name=f"the prior {told.run}")
         if told == "given":
             raise WrongUse("this model refines a prior of your own: HiDiff(config, spec, prior=...) makes it in Python")
         options = {name: getattr(self.config, name) for name in UNetConfig.model_fields}

@@ -3,15 +3,11 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from inkwash import systems
 from inkwash.corruption.noise import Noise
 from inkwash.data.spec import DataSpec
 from inkwash.errors import WrongUse
@@ -19,44 +15,6 @@ from inkwash.nets.patched import Patched
 from inkwash.nets.unet import UNet
 from inkwash.systems.segmentation.unet import UNetSegmenter
 from inkwash.systems.segmenter import Segmenter
-from inkwash.training.options import parse
-from inkwash.training.run import Run
-
-
-class PriorRun(BaseModel):
-    """A trained segmenter, as `config.yaml` of the model that refines it keeps it: its run folder may go.
-
-    Attributes:
-        run: where it lay when the refiner was made.
-        system, config, spec: what it is.
-        weights: the run folder that its weights are still to be read from; later the model's own hold them.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    run: str
-    system: str
-    config: dict[str, Any]
-    spec: DataSpec
-    weights: Path | None = Field(None, exclude=True)
-
-    @classmethod
-    def of(cls, folder: str) -> "PriorRun":
-        """The segmenter in a run folder; `WrongUse` where it holds none."""
-        run = Run.open(folder)
-        kind = systems.get(run.system)
-        if not issubclass(kind, Segmenter):
-            raise WrongUse(f"{folder} is a run of {run.system}, which does {kind.task}: a prior is a segmenter")
-        return cls(run=folder, system=run.system, config=run.config, spec=run.spec, weights=run.path)
-
-    def segmenter(self) -> Segmenter:
-        """The segmenter itself."""
-        kind = systems.get(self.system)
-        made = kind(parse(kind.Config, self.config, where=f"the prior {self.run}"), self.spec)
-        assert isinstance(made, Segmenter)
-        if self.weights is not None:
-            Run.open(self.weights).load_weights(made)
-        return made
 
 
 @dataclass(frozen=True)

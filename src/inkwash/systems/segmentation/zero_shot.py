@@ -40,9 +40,11 @@ from inkwash.corruption.noise import Noise
 from inkwash.data.spec import DataSpec
 from inkwash.errors import WrongUse
 from inkwash.nets.adapters import stable_diffusion
+from inkwash.systems.base import Generator
 from inkwash.systems.generation.ddpm import DDPM, DDPMConfig
+from inkwash.systems.kept_run import KeptRun
 from inkwash.systems.segmentation import merging, naming
-from inkwash.systems.segmentation.frozen import Frozen, FrozenGenerator, FrozenStableDiffusion, KeptRun
+from inkwash.systems.segmentation.frozen import Frozen, FrozenGenerator, FrozenStableDiffusion
 from inkwash.systems.segmentation.losses import soft_dice
 from inkwash.systems.segmentation.merging import Segments
 from inkwash.systems.segmentation.network import Integers, NetworkConfig
@@ -59,7 +61,7 @@ def _model(value: Any) -> Any:
     """Names as they are, and a run folder read."""
     if isinstance(value, dict | KeptRun) or value == "own" or stable_diffusion.is_folder(str(value)):
         return value if isinstance(value, dict | KeptRun) else str(value)
-    return KeptRun.of(str(value))
+    return KeptRun.of(str(value), Generator, "a generator is wanted")
 
 
 class ZeroShotConfig(NetworkConfig):
@@ -154,7 +156,9 @@ class ZeroShot(Segmenter):
                 raise WrongUse(
                     f"{config.model.run} makes pictures of {theirs.channels} channels, and these have {blind.channels}"
                 )
-            made: Frozen = FrozenGenerator(config.model.generator(), name=config.model.run)
+            built = config.model.build()
+            assert isinstance(built, Generator)
+            made: Frozen = FrozenGenerator(built, name=config.model.run)
         else:
             model = stable_diffusion.load(config.model, prompt=config.prompt)
             if blind.channels not in (1, model.vae.pictures):
