@@ -25,7 +25,13 @@ DOCS = ROOT / "docs"
 STATIC = ("fonts", "images", "javascripts", "stylesheets", "list.schema.json", "laws.json")
 # Pages in both languages, `name.md` and `name.zh.md`.
 BY_HAND = (
-    "index.md", "three-words.md", "installation.md", "few-steps.md", "memory.md", "several-machines.md"
+    "index.md",
+    "three-words.md",
+    "installation.md",
+    "segmentation.md",
+    "few-steps.md",
+    "memory.md",
+    "several-machines.md",
 )
 # Pages that there are in English, below a few Chinese words.
 IN_ENGLISH = {
@@ -105,6 +111,7 @@ def _nav(language: Language, names: list[str]) -> Nav:
         {say("home"): "index.md"},
         {say("three words"): "three-words.md"},
         {say("installation"): "installation.md"},
+        {say("masks"): "segmentation.md"},
         {say("few steps"): "few-steps.md"},
         {say("memory"): "memory.md"},
         {say("several machines"): "several-machines.md"},

@@ -7,6 +7,7 @@ WORDS = {
     "home": Text(en="Inkwash", zh="首页"),
     "three words": Text(en="Three words", zh="三个词"),
     "installation": Text(en="Installation", zh="安装"),
+    "masks": Text(en="Masks", zh="掩膜"),
     "few steps": Text(en="Few steps", zh="少步采样"),
     "memory": Text(en="Memory", zh="内存"),
     "several machines": Text(en="Several machines", zh="多机训练"),
