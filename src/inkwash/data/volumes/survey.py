@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from inkwash.data import cache
+from inkwash.data import cache, leaks
 from inkwash.data.item import Item
-from inkwash.data.leaks import Sample
 from inkwash.data.likeness import volume_hash
 from inkwash.data.mask import MaskTable, count
 from inkwash.data.picture import Pixels, Unreadable
@@ -111,14 +110,14 @@ class Survey:
         return any(case.mask for case in self.cases)
 
     @cached_property
-    def samples(self) -> list[Sample]:
+    def samples(self) -> list[leaks.Sample]:
         """Each scan as far as leaks are concerned.
 
-        Scans are nearly the same where their three middle slices are: a copy in another orientation, spacing, scaling or
-        file format is found, one that was cropped or moved is not.
+        Scans are nearly the same where their three middle slices are: a copy in another orientation, spacing, scaling
+        or file format is found, one that was cropped or moved is not.
         """
         return [
-            Sample(case.name, case.group, fact.digest, bytes.fromhex(fact.likeness))
+            leaks.Sample(case.name, case.group, fact.digest, bytes.fromhex(fact.likeness))
             for case, fact in zip(self.cases, self.facts, strict=True)
         ]
 
