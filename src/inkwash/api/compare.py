@@ -64,8 +64,7 @@ def comparing(
     plan = _with_data(plan, parts, path, other, cross)
     for part in parts:
         # Once for all systems, and not in the memory of the first.
-        for split in ("train", part.split):
-            images = _read(part.collection, split, plan)
+        for images in (_training(part.collection, plan), _measured(part.collection, part.split, plan)):
             for read in images.prepare() if isinstance(images, ImageSet) else ():
                 yield Progress("reading", read, len(images))
     target = Path(out)
@@ -119,11 +118,16 @@ def compare(path: str | Path, systems: Sequence[str], *, out: str | Path, **opti
     return found
 
 
-def _read(collection: Collection, split: str, plan: Plan) -> ImageSet | Scans:
-    """What is trained on; what is measured on, of scans whole."""
-    if not isinstance(collection, VolumeCollection):
-        return collection.images(split, plan.size)
-    return collection.images(split, plan.size, slices=plan.slices) if split == "train" else collection.scans(split)
+def _training(collection: Collection, plan: Plan) -> ImageSet:
+    """What is trained on, of scans their patches or slices."""
+    if isinstance(collection, VolumeCollection):
+        return collection.images("train", plan.size, slices=plan.slices)
+    return collection.images("train", plan.size)
+
+
+def _measured(collection: Collection, split: str, plan: Plan) -> ImageSet | Scans:
+    """What is measured on; scans are whole."""
+    return collection.scans(split) if isinstance(collection, VolumeCollection) else collection.images(split, plan.size)
 
 
 def _foreign(other: Collection, plan: Plan, channels: int) -> tuple[int | None, str]:
@@ -147,9 +151,8 @@ def _with_data(
         raise WrongUse(f"{path} holds pictures: --slices is how volumes are read as pictures")
     prints = []
     for part in parts:
-        train = _read(part.collection, "train", plan)
-        assert isinstance(train, ImageSet)
-        prints += [train.fingerprint, _read(part.collection, part.split, plan).fingerprint]
+        train = _training(part.collection, plan)
+        prints += [train.fingerprint, _measured(part.collection, part.split, plan).fingerprint]
         if not train.spec.mask_classes:
             beside = "x.nii.gz beside x_mask.nii.gz" if scans else "x.png beside x_mask.png"
             raise WrongUse(f"{path} has no masks: it needs images/ and masks/, or {beside}")
