@@ -34,7 +34,8 @@ def held_out(system: Segmenter, run: Run, collection: Collection) -> tuple[str, 
     splits = collection.report().splits
     split = next((name for name in ("test", "val") if name in splits), None)
     if split is None:
-        raise WrongUse(f"{collection.source.path}: no held-out images to measure on: all are in split 'train'")
+        what = "scans" if isinstance(collection, VolumeCollection) else "images"
+        raise WrongUse(f"{collection.source.path}: no held-out {what} to measure on: all are in split 'train'")
     cases = held(system, run, collection, split)
     have, need = cases.classes, system.spec.mask_classes
     if have != need:

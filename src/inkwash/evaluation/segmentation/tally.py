@@ -1,7 +1,9 @@
-"""The figures of one scan, counted slice by slice: memory is needed for slices, and for masks of a byte a voxel.
+"""The figures of one scan, counted slice by slice.
 
-They are those of `cases.measure`, for which the whole scan would have to lie in memory several times over in floating
-point. Uncertainty is ranked by its first 11 binary digits: voxels that differ by less are as uncertain as one another.
+Memory is needed for slices, for the masks, which have a byte a voxel, and for the surfaces of one class at a time, in
+the box that holds it. The figures are those of `cases.measure`, for which the whole scan would have to lie in memory
+several times over in floating point. Uncertainty is ranked by its first 11 binary digits: voxels that differ by less
+are as uncertain as one another.
 """
 
 import math
