@@ -9,13 +9,13 @@ are as uncertain as one another.
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 
+from inkwash.data.picture import Pixels
 from inkwash.data.scratch import Scratch
 from inkwash.evaluation.segmentation.calibration import BINS, bins, brier
 from inkwash.evaluation.segmentation.cases import Cases
@@ -108,7 +108,7 @@ def fullest(truth: UInt8[np.ndarray, "d h w"]) -> int:
     return int(np.argmax(counts)) if any(counts) else len(counts) // 2
 
 
-def _box(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> tuple[slice, ...]:
+def _box(a: Pixels, b: Pixels) -> tuple[slice, ...]:
     """The smallest box that holds all of both."""
     found = []
     for axis in range(a.ndim):
