@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ SYSTEMS = ("unet", "ensemdiff")
 TOLD: dict[str, Any] = {
     "size": (8, 12, 12),
     "batch": 4,
-    "set": [*(f"{k}={v}" for k, v in TINY.items()), "ensemdiff.sampling_steps=2"],
+    "set": [*(f"{k}={v}" for k, v in TINY.items() if v != ""), "attention=4", "ensemdiff.sampling_steps=2"],
 }
 # Their axes lead where those of one another do, or away from it: none is resampled.
 TURNS = (None, np.diag([-1.0, -1.0, 1.0]), np.diag([1.0, -1.0, -1.0]), rotation(0.2, -0.1, 0.15))
@@ -68,7 +69,7 @@ def balls(folder: Path, count: int, *, split: str = "", seed: int = 0, moved: in
     for k in range(count):
         shape = (30 + k, 22, 14)
         truth = ball(shape, random.uniform((12, 12, 14), (14, 14, 20)), random.uniform(6, 7.5))
-        image = (1000 * np.roll(truth, -moved, axis) + random.integers(0, 90, shape)).astype(np.int16)
+        image = (1000 * np.roll(truth, -moved, axis).astype(int) + random.integers(0, 90, shape)).astype(np.int16)
         at = affine(SPACING, TURNS[k % len(TURNS)])
         write_nifti(folder / split / "images" / f"{seed}-{k:02d}.nii.gz", image, at)
         write_nifti(folder / split / "labels" / f"{seed}-{k:02d}.nii.gz", truth, at)
@@ -80,6 +81,18 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With a test split of its own."""
     folder = tmp_path_factory.mktemp("balls") / "balls"
     return balls(balls(folder, 7, split="train"), 4, split="test", seed=1)
+
+
+@pytest.fixture(scope="module")
+def divided(bodies: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`bodies`, the last four held out."""
+    folder = tmp_path_factory.mktemp("divided")
+    for part in ("images", "labels"):
+        for place, path in enumerate(sorted((bodies / part).iterdir())):
+            to = folder / ("test" if place >= 8 else "train") / part / path.name
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, to)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -137,13 +150,13 @@ def test_scans_read_in_slices_are_measured_whole(tmp_path: Path):
     assert "a slice" in found.how
 
 
-def test_what_is_measured_is_what_is_predicted(run: Path, bodies: Path, tmp_path: Path):
-    found = inkwash.evaluate(run, bodies)
+def test_what_is_measured_is_what_is_predicted(run: Path, divided: Path, tmp_path: Path):
+    found = inkwash.evaluate(run, divided)
     assert json.loads((run / "evaluation.json").read_text())["what"] == "scans"
     for name, figures in found.cases.items():
         out = tmp_path / Path(name).stem
-        made = inkwash.predict(run, bodies / name, out=out)
-        files = out / made.predictions[0].files["mask"], bodies / name.replace("images", "labels")
+        made = inkwash.predict(run, divided / name, out=out)
+        files = out / made.predictions[0].files["mask"], divided / name.replace("images", "labels")
         mask, truth = (np.asarray(nibabel.load(file).dataobj) for file in files)
         dice = [2 * ((mask == k) & (truth == k)).sum() / ((mask == k).sum() + (truth == k).sum()) for k in (1, 2)]
         assert figures["Dice"] == pytest.approx(np.mean(dice), abs=1e-6)
@@ -152,7 +165,7 @@ def test_what_is_measured_is_what_is_predicted(run: Path, bodies: Path, tmp_path
     each = max(1, min(4, len(found.cases) // 3))
     assert page.count("<figcaption>best: ") == each
     assert f"on {found.count} held-out scans" in str(found)
-    again = inkwash.evaluate(run, bodies, batch=1)
+    again = inkwash.evaluate(run, divided, batch=1)
     for metric, other in zip(found.metrics, again.metrics, strict=True):
         assert metric.value == pytest.approx(other.value, abs=1e-4)
     dice = next(metric for metric in found.metrics if metric.name == "Dice")
@@ -273,17 +286,17 @@ def test_reproduce(data: Path, tmp_path: Path):
     assert "--size 8,12,12" in card.measured[0].command[0]
 
 
-def test_wrong_use(run: Path, flat: Path, bodies: Path, discs: Path, data: Path, tmp_path: Path, capsys):
+def test_wrong_use(run: Path, flat: Path, bodies: Path, divided: Path, discs: Path, data: Path, tmp_path: Path, capsys):
     few = balls(tmp_path / "few", 4)
     out = ["--out", tmp_path / "o"]
     both = ["--systems", "unet,ensemdiff", "--steps", 2]
     cases = [
-        (["evaluate", flat, bodies], "holds scans, and .* was trained on pictures: inkwash predict finds masks"),
+        (["evaluate", flat, divided], "holds scans, and .* was trained on pictures: inkwash predict finds masks"),
         (["evaluate", run, discs], "holds pictures, and .* was trained on scans"),
         (["evaluate", run, data], "has 2 mask classes, and unet was trained with 3"),
-        (["evaluate", run, bodies, "-n", 99], "-n is how many of the [0-9]+ held-out scans are segmented, not 99"),
-        (["evaluate", run, bodies, "--batch", 0], "--batch is how many windows are segmented at a time"),
-        (["evaluate", run, bodies, "--steps", 3], "unet finds a mask in one pass"),
+        (["evaluate", run, divided, "-n", 99], "-n is how many of the [0-9]+ held-out scans are segmented, not 99"),
+        (["evaluate", run, divided, "--batch", 0], "--batch is how many windows are segmented at a time"),
+        (["evaluate", run, divided, "--steps", 3], "unet finds a mask in one pass"),
         (["evaluate", run, few], "no held-out scans to measure on"),
         (["compare", few, *both, *out], "there is nothing to measure on; --folds 5 cross-validates"),
         (["compare", few, *both, *out, "--folds", 9], "too few for 9 folds"),
@@ -307,10 +320,11 @@ def test_wrong_use(run: Path, flat: Path, bodies: Path, discs: Path, data: Path,
 
 
 def test_scans_that_do_not_say_where_they_are(run: Path, tmp_path: Path):
-    for k in range(12):
+    for k in range(5):
         image, mask = body((24, 22, 18), k)
         for part, array in (("images", image), ("labels", mask)):
-            (tmp_path / part).mkdir(exist_ok=True)
-            np.save(tmp_path / part / f"{k:02d}.npy", array.T[:, ::-1, ::-1].copy())
+            folder = tmp_path / ("test" if k > 2 else "train") / part
+            folder.mkdir(parents=True, exist_ok=True)
+            np.save(folder / f"{k:02d}.npy", array.T[:, ::-1, ::-1].copy())
     found = inkwash.evaluate(run, tmp_path)
     assert any("do not say how large their voxels are: their distances are in voxels" in note for note in found.notes)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from inkwash.data.windows import Blend, cover
 from inkwash.systems.segmenter import Segmenter
 
 
+@runtime_checkable
 class Slices(Protocol):
     """What takes the slices of a scan, one after the other, as they become final."""
 
