@@ -34,7 +34,12 @@ SYSTEMS = ("unet", "ensemdiff")
 TOLD: dict[str, Any] = {
     "size": (8, 16, 16),
     "batch": 4,
-    "set": [*(f"{k}={v}" for k, v in TINY.items() if v != ""), "attention=4", "precision=fp32", "ensemdiff.sampling_steps=2"],
+    "set": [
+        *(f"{k}={v}" for k, v in TINY.items() if v != ""),
+        "attention=4",
+        "precision=fp32",
+        "ensemdiff.sampling_steps=2",
+    ],
 }
 # Their axes lead where those of one another do, or away from it: none is resampled.
 TURNS = (None, np.diag([-1.0, -1.0, 1.0]), np.diag([1.0, -1.0, -1.0]), rotation(0.2, -0.1, 0.15))
@@ -290,7 +295,13 @@ def test_patients_stay_on_one_side(tmp_path: Path):
 
 def test_reproduce(data: Path, tmp_path: Path):
     page = inkwash.reproduce(
-        "unet", data=data, out=tmp_path / "run", minutes=0.01, size=(8, 16, 16), cards=tmp_path, set=["base=8", "precision=fp32"]
+        "unet",
+        data=data,
+        out=tmp_path / "run",
+        minutes=0.01,
+        size=(8, 16, 16),
+        cards=tmp_path,
+        set=["base=8", "precision=fp32"],
     )
     card = Located(tmp_path / "unet.yaml").into(Card)
     assert page.cards == [card]
