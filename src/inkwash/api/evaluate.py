@@ -280,6 +280,8 @@ def evaluating(
     """`evaluate`, saying where it is; the last report carries the `Evaluation` or `MaskEvaluation`."""
     if options.get("memory") is not None:
         parse(options["memory"])
+    if options.get("batch") is None:
+        options.pop("batch", None)
     with together():
         system = load(run)
         if isinstance(system, Segmenter):
@@ -320,7 +322,9 @@ def evaluate(run: str | Path, path: str | Path, **options: Any) -> Evaluation | 
         path: the data: its split `test`, or `val`, is what is measured against, `train` what copies are looked for in.
         **options: `n`, pictures to draw; `seed`, `batch`, `memory`, `backend` and how to draw, as in `sample`;
             `network`, the feature network ("compact" or "inception-v3"); `skip_bad`. Of a run that finds masks: `n`,
-            images to segment; `seed`, `batch`, `steps`, `sampler`, `draws` and how they `merge`; `skip_bad`.
+            images or scans to segment; `seed`, `batch`, `steps`, `sampler`, `draws` and how they `merge`; `skip_bad`.
+
+    Scans are segmented whole, in windows, as by `predict`, and measured on their own grids in millimetres.
 
     Raises:
         WrongUse: the data doesn't fit the run, or nothing is held out.

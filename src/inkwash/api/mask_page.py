@@ -9,10 +9,10 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from inkwash import systems
-from inkwash.data import ImageSet
+from inkwash.api.held import Held, one
 from inkwash.evaluation.report import Gallery, Report
 from inkwash.evaluation.segmentation import views
-from inkwash.systems.segmenter import Segmentation, Segmenter
+from inkwash.systems.segmenter import Segmentation
 from inkwash.training.run import Run
 
 if TYPE_CHECKING:
@@ -24,8 +24,7 @@ CAUTION = "The masks were found by programs."
 def page(
     evaluation: "MaskEvaluation",
     run: Run,
-    system: Segmenter,
-    images: ImageSet,
+    cases: Held,
     indices: Int64[Tensor, "n"],
     dice: Float64[Tensor, "n"],
     *,
@@ -35,28 +34,27 @@ def page(
     """The report of what was measured: the figures, and the best, the median and the worst cases.
 
     Args:
-        indices: the images that were measured; `dice` is theirs.
+        indices: the cases that were measured; `dice` is theirs.
         command: what made it.
         how: as the masks were found.
     """
     chosen = views.extremes(dice, 4)
     places = indices[[i for _, i in chosen]]
-    batch = images.batch(places)
-    found = system.segment(batch["image"], seed=evaluation.seed, first=places, **how)
-    captions = [f"{word}: {images.names[indices[i]]}, Dice {dice[i]:.3f}" for word, i in chosen]
+    batch, found = cases.shown(places.tolist(), seed=evaluation.seed, **how)
+    captions = [f"{word}: {cases.names[indices[i]]}, Dice {dice[i]:.3f}" for word, i in chosen]
     data = run.manifest.data
     first = next((m for m in evaluation.metrics if m.name == "Dice"), None)
     return Report(
         title=f"{evaluation.system} on {evaluation.data}",
-        summary=f"{evaluation.count} held-out images segmented"
+        summary=f"{evaluation.count} held-out {evaluation.what} segmented"
         + (f", Dice {first.value:.3f} in the mean." if first else ".")
         + " Nothing on this page was used in training.",
         facts={
             "command": command,
             "system": f"{evaluation.system} ({systems.get(evaluation.system).paper})",
-            "trained on": f"{data['path']}, {evaluation.train_count} images, seed {run.options.seed}",
+            "trained on": f"{data['path']}, {evaluation.train_count} {evaluation.what}, seed {run.options.seed}",
             "masks": f"{evaluation.how}, seed {evaluation.seed}",
-            "time": f"{evaluation.seconds_per_image:.3g} s an image on {evaluation.device}",
+            "time": f"{evaluation.seconds_per_image:.3g} s {one(evaluation.what)} on {evaluation.device}",
             "parameters": f"{evaluation.parameters:,}",
             "versions": f"Inkwash {version('inkwash')}, PyTorch {torch.__version__}",
             "date": datetime.date.today().isoformat(),

@@ -9,9 +9,9 @@ import torch
 import yaml
 
 from inkwash import systems
-from inkwash.api.describe import find
+from inkwash.api.describe import plan_of
 from inkwash.api.evaluate import Evaluation, evaluating
-from inkwash.api.mask_evaluation import MaskEvaluation, check_pictures
+from inkwash.api.mask_evaluation import MaskEvaluation
 from inkwash.api.progress import Progress
 from inkwash.api.show import show
 from inkwash.api.shown import Page
@@ -33,7 +33,8 @@ def reproducing(
     data: str | Path = "bundled:retina",
     out: str | Path | None = None,
     run: str | Path | None = None,
-    size: int = 64,
+    size: int | tuple[int, ...] = 64,
+    slices: str | None = None,
     seed: int = 0,
     set: Sequence[str] = (),
     cards: str | Path | None = None,
@@ -43,14 +44,15 @@ def reproducing(
     kind = systems.get(system)
     if cards is not None and not Path(cards).is_dir():
         raise WrongUse(f"{cards} is no folder: --cards is the folder in which {system}.yaml is written")
-    check_pictures(find(data))
     page = show(system, lang=lang)
     if run is None:
         folder = Path(out) if out is not None else Path("runs") / f"reproduce-{system}"
-        yield from training(system, data, out=folder, minutes=minutes, size=size, seed=seed, set=set)
+        yield from training(
+            system, data, out=folder, minutes=minutes, size=size, slices=slices, seed=seed, set=set
+        )
     else:
-        if out is not None or set:
-            raise WrongUse("--run measures a run that is there: it takes neither --out nor --set")
+        if out is not None or set or slices is not None:
+            raise WrongUse("--run measures a run that is there: it takes neither --out nor --set nor --slices")
         folder = Path(run)
     trained = Run.open(folder)
     if trained.system != system:
@@ -89,7 +91,8 @@ def reproduce(system: str, **options: Any) -> Page:
         system: its name.
         **options: `minutes` of training (10); `data` to train on and measure against (bundled:retina); `out`, the run
             folder to write (runs/reproduce-SYSTEM); `run`, a finished run to measure instead of training; `size` of
-            the images (64); `seed` (0); `set`, options as "key=value"; `cards`, a folder in which the card of the
+            the images, or of patches of scans (64), a number or a tuple; `slices`, the plane in which scans are
+            read as pictures; `seed` (0); `set`, options as "key=value"; `cards`, a folder in which the card of the
             system is written too, joined with the figures that it holds; `lang`, of the text.
 
     Raises:
@@ -101,12 +104,15 @@ def reproduce(system: str, **options: Any) -> Page:
 
 
 def _measurements(run: Run, evaluation: Evaluation | MaskEvaluation, data: str) -> list[Measurement]:
-    told = run.manifest
+    told, plan = run.manifest, plan_of(run)
+    sizes = " x ".join(map(str, told.spec.size))
+    if plan is not None and isinstance(evaluation, MaskEvaluation):
+        sizes = f"whole scans in {f'{plan.slices} slices' if plan.slices else 'windows'} of {sizes}"
     return [
         Measurement(
             **metric.model_dump(include={"value", "low", "high", "floor", "ceiling", "better"}),
             metric=metric.name,
-            data=f"{data}, {evaluation.count} of split {evaluation.split}, {' x '.join(map(str, told.spec.size))}",
+            data=f"{data}, {evaluation.count} of split {evaluation.split}, {sizes}",
             command=[told.data["command"], f"inkwash evaluate {run.path} {data} --seed {evaluation.seed}"],
             device=_device(evaluation.device),
             seed=evaluation.seed,

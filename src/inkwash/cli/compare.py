@@ -1,11 +1,11 @@
 """`inkwash compare`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from inkwash.cli.number import Whole
+from inkwash.cli.number import Sides, Whole
 from inkwash.cli.output import output
 from inkwash.cli.progress import follow
 
@@ -22,7 +22,8 @@ def compare(
     seeds: Whole = 1,
     cross: Path | None = None,
     baseline: str | None = None,
-    size: Whole = 64,
+    size: Sides = (64,),
+    slices: Literal["axial", "coronal", "sagittal"] | None = None,
     batch: Whole = 16,
     draws: Whole | None = None,
     set: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
@@ -33,12 +34,13 @@ def compare(
 
     $ inkwash compare polyps/ --systems unet,ensemdiff --minutes 10 --out runs/compared
     $ inkwash compare polyps/ --systems unet,ensemdiff --steps 2000 --folds 5 --seeds 3 --cross colon/ --out runs/cv
+    $ inkwash compare Task04_Hippocampus/ --systems unet,dynunet --minutes 10 --size 40,56,40 --out runs/hippocampus
 
     Stopped with Ctrl-C or killed, it goes on with the same command; more systems can be added. A split that leaks, the
     same patient or nearly the same picture on both sides, is refused and named.
 
     Args:
-        path: a folder, a zip, an .npz or a .csv list of images with masks.
+        path: a folder, a zip, an .npz or a .csv list of images, or of scans (NIfTI, DICOM), with masks.
         systems: two or more, a,b,c; inkwash list --systems names those for segmentation.
         out: the folder to write; the tables are in it, and report.html.
         minutes: train each for this long.
@@ -47,7 +49,9 @@ def compare(
         seeds: trainings of each.
         cross: another data set of the same classes that all are measured on too.
         baseline: the system that the others are tested against; the first by default.
-        size: side of the images in pixels.
+        size: side of the images in pixels, or height,width; of volumes that of a patch in voxels, or
+            depth,height,width.
+        slices: train on slices of volumes as if they were pictures; volumes are measured whole all the same.
         batch: images a step.
         draws: masks drawn for an image; each system's own number by default.
         set: options of all systems, key=value, or of one, system.key=value.
@@ -66,7 +70,8 @@ def compare(
         seeds=seeds,
         cross=cross,
         baseline=baseline,
-        size=size,
+        size=size[0] if len(size) == 1 else size,
+        slices=slices,
         batch=batch,
         draws=draws,
         set=set,

@@ -18,7 +18,7 @@ def evaluate(
     *,
     number: Annotated[Whole | None, Parameter(name=["--number", "-n"])] = None,
     seed: Whole = 0,
-    batch: Whole = 16,
+    batch: Whole | None = None,
     network: str | None = None,
     draws: Whole | None = None,
     merge: Literal["mean", "staple"] | None = None,
@@ -26,7 +26,7 @@ def evaluate(
     drawing: Drawing = Drawing(),
     json: bool = False,
 ) -> None:
-    """Measure a trained run against held-out real images, or the masks that it finds in them.
+    """Measure a trained run against held-out real images, or the masks that it finds in them or in scans.
 
     $ inkwash evaluate runs/polyp polyps/
     $ inkwash evaluate runs/polyp polyps/ -n 100 --steps 10 --sampler ddim --json
@@ -35,9 +35,11 @@ def evaluate(
     Args:
         run: a run folder that inkwash train wrote.
         path: the data it was trained on: its test split is what is measured against.
-        number: images to draw or segment; as many as are held out (drawn ones at most 500) by default.
+        number: images to draw, or images or scans to segment; as many as are held out (drawn ones at most 500) by
+            default.
         seed: of what is drawn.
-        batch: images at a time; changes speed and memory, never the figures.
+        batch: images at a time, 16 by default, or windows of scans (4; slices 16); changes speed and memory, never the
+            figures.
         network: whose features are compared: compact, which is bundled, or inception-v3, which asks for your weights.
         draws: masks drawn for an image, by a run that finds masks.
         merge: how they become one: by the mean of their probabilities, or by staple.

@@ -9,6 +9,7 @@ from inkwash.data.report import Report
 from inkwash.data.spec import DataSpec
 from inkwash.data.volumes.collection import VolumeCollection
 from inkwash.data.volumes.report import VolumeReport
+from inkwash.data.volumes.scans import Scans
 from inkwash.data.volumes.volumeset import VolumeSet
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "DataSpec",
     "ImageSet",
     "Report",
+    "Scans",
     "VolumeCollection",
     "VolumeReport",
     "VolumeSet",

@@ -40,6 +40,11 @@ class Collection:
         return self._report
 
     @property
+    def given(self) -> set[str]:
+        """The splits that the data comes with."""
+        return {item.split for item in self.found.items if item.split}
+
+    @property
     def splits(self) -> list[str]:
         """The split of every picture that can be used, in the order of `samples`."""
         return list(self._looked().splits)

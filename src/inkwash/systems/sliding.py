@@ -4,14 +4,23 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from inkwash.data.volumes.outcome import Outcome
 from inkwash.data.volumes.scene import Scene
 from inkwash.data.windows import Blend, cover
 from inkwash.systems.segmenter import Segmenter
+
+
+@runtime_checkable
+class Slices(Protocol):
+    """What takes the slices of a scan, one after the other, as they become final."""
+
+    def put(self, probability: Float[Tensor, "k h w"]) -> None:
+        """The next slice of class probabilities on the scan's own grid, turned."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +35,7 @@ class Slid:
 def slide(
     system: Segmenter,
     scene: Scene,
-    outcome: Outcome,
+    outcome: Slices,
     folder: Path,
     *,
     overlap: float = 0.5,

@@ -12,19 +12,23 @@ from inkwash.api.comparison.examples import examples
 from inkwash.api.comparison.page import page
 from inkwash.api.comparison.plan import Plan
 from inkwash.api.comparison.table import Table, tabled
-from inkwash.api.comparison.work import Job, Result, cases, held_out
+from inkwash.api.comparison.work import Job, Result, cases
 from inkwash.api.describe import licence
+from inkwash.api.held_out import held
 from inkwash.api.runs import build
-from inkwash.api.segmenting import of_mean
 from inkwash.atomic import write_text
-from inkwash.data import Collection
+from inkwash.data import Collection, VolumeCollection
 from inkwash.evaluation import pictures
 from inkwash.evaluation.segmentation.cases import Cases
-from inkwash.evaluation.segmentation.floor import mean_mask
 from inkwash.evaluation.segmentation.rounds import Rounds
 from inkwash.evaluation.segmentation.table import notes
 from inkwash.systems.segmenter import Segmenter
 from inkwash.training.run import Run
+
+LIKENESS = (
+    "no patient, no file and no near-copy by the three middle slices is on both sides of the split; that a scan was "
+    "cropped from another, or shows the same person under another name, was not checked"
+)
 
 
 class Comparison(BaseModel):
@@ -92,7 +96,7 @@ def answer(
     system = build(run)
     assert isinstance(system, Segmenter)
     data, other_data = (Path(path).name for path in paths)
-    floors = [_mean(part, system, part.collection, part.split) for part in parts]
+    floors = [_mean(part, system, plan, out, part.collection, part.split) for part in parts]
     shared = parts[0].whole
     what = f"split {parts[0].split!r}" if shared else f"{len(parts)}-fold cross-validation"
     floor = Rounds.of(floors if shared else [Cases.joined(floors)])
@@ -100,12 +104,13 @@ def answer(
     if other is not None:
         # Every model measures all of it: each is a round of its own.
         every = {name: [[one] for some in theirs for one in some] for name, theirs in rounds.items()}
-        floor = Rounds.of([_mean(part, system, other, "all") for part in parts])
+        floor = Rounds.of([_mean(part, system, plan, out, other, "all") for part in parts])
         what = f"all of it, by the models of {data}"
         tables.append(tabled(every, own, baseline, floor, data=other_data, what=what, cross=True))
     found = {name: Rounds.of([cases(some, cross=False) for some in theirs]) for name, theirs in rounds.items()}
-    sizes = " x ".join(map(str, system.spec.size))
-    said = [f"masks are compared at {sizes} pixels, distances are in those pixels", *notes(found[baseline])]
+    said = [*held(system, run, parts[0].collection, parts[0].split).notes(), *notes(found[baseline])]
+    if isinstance(parts[0].collection, VolumeCollection):
+        said.append(LIKENESS)
     said += _unequal(tables[0])
     results = list(done.values())
     texts = {
@@ -154,10 +159,11 @@ def _rounds(plan: Plan, parts: Sequence[Division], done: dict[Job, Result]) -> d
     return found
 
 
-def _mean(part: Division, system: Segmenter, collection: Collection, split: str) -> Cases:
+def _mean(part: Division, system: Segmenter, plan: Plan, out: Path, collection: Collection, split: str) -> Cases:
     """What the mean of the training masks of a division gets."""
-    images = held_out(system, collection, split)
-    return of_mean(mean_mask(held_out(system, part.collection, "train")), images, torch.arange(len(images)))
+    run = Run.open(Job(system=next(iter(plan.systems)), fold=part.fold, seed=0).run(out))
+    measured = held(system, run, collection, split)
+    return measured.of_mean(held(system, run, part.collection, "train").mean(), torch.arange(len(measured)))
 
 
 def _unequal(found: Table) -> list[str]:

@@ -37,7 +37,6 @@ def divisions(collection: Collection, folds: int, path: str | Path) -> list[Divi
     Raises:
         WrongUse: nothing can be held out, or what is held out is known from training.
     """
-    given = {item.split for item in collection.found.items} - {None}
     if folds == 1:
         splits = collection.report().splits
         split = "test" if "test" in splits else "val"
@@ -45,7 +44,7 @@ def divisions(collection: Collection, folds: int, path: str | Path) -> list[Divi
             raise WrongUse(f"{path} holds {_counts(splits)}: there is nothing to measure on; --folds 5 cross-validates")
         found = [Division(0, collection, split, whole=True)]
     else:
-        found = _folded(collection, folds, path, tested="test" in given)
+        found = _folded(collection, folds, path, tested="test" in collection.given)
     for division in found:
         _check_leaks(division, path)
     return found

@@ -9,13 +9,15 @@ from torch import Tensor
 
 from inkwash.api.comparison.divisions import Division
 from inkwash.api.comparison.plan import Plan
-from inkwash.api.comparison.work import Job, held_out
+from inkwash.api.comparison.work import Job
+from inkwash.api.held import Held
+from inkwash.api.held_out import held
 from inkwash.api.mask_page import gallery
 from inkwash.api.runs import load
-from inkwash.data import ImageSet
 from inkwash.evaluation.report import Gallery
 from inkwash.evaluation.segmentation import views
 from inkwash.systems.segmenter import Segmentation, Segmenter
+from inkwash.training.run import Run
 
 
 def examples(
@@ -30,14 +32,10 @@ def examples(
     found: dict[str, list[Segmentation]] = {}
     batches: list[dict[str, Tensor]] = []
     for system in dice:
-        models = {part.fold: _model(Job(system=system, fold=part.fold, seed=0), out) for part in parts}
-        images = {part.fold: held_out(models[part.fold], part.collection, part.split) for part in parts}
-        places = [_place(names[i], parts, images) for _, i in chosen]
-        batches = [images[fold].batch(torch.tensor([place])) for fold, place in places]
-        found[system] = [
-            models[fold].segment(batch["image"], seed=0, first=place, draws=plan.draws)
-            for (fold, place), batch in zip(places, batches, strict=True)
-        ]
+        cases = {part.fold: _held(Job(system=system, fold=part.fold, seed=0), part, out) for part in parts}
+        places = [_place(names[i], parts, cases) for _, i in chosen]
+        shown = [cases[fold].shown([place], seed=0, draws=plan.draws) for fold, place in places]
+        batches, found[system] = [batch for batch, _ in shown], [one for _, one in shown]
     batch = {key: torch.cat([one[key] for one in batches]) for key in ("image", "mask")}
     captions = [
         f"{word}: {names[i]}, Dice {', '.join(f'{value[i]:.3f} {system}' for system, value in dice.items())}"
@@ -46,15 +44,15 @@ def examples(
     return gallery(batch, [(system, _joined(each)) for system, each in found.items()], captions)
 
 
-def _model(job: Job, out: Path) -> Segmenter:
+def _held(job: Job, part: Division, out: Path) -> Held:
     system = load(job.run(out))
     assert isinstance(system, Segmenter)
-    return system
+    return held(system, Run.open(job.run(out)), part.collection, part.split)
 
 
-def _place(name: str, parts: Sequence[Division], images: dict[int, ImageSet]) -> tuple[int, int]:
+def _place(name: str, parts: Sequence[Division], cases: dict[int, Held]) -> tuple[int, int]:
     """The first fold that measures a case, and its place there."""
-    return next((p.fold, images[p.fold].names.index(name)) for p in parts if name in images[p.fold].names)
+    return next((p.fold, cases[p.fold].names.index(name)) for p in parts if name in cases[p.fold].names)
 
 
 def _joined(each: Sequence[Segmentation]) -> Segmentation:

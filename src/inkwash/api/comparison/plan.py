@@ -14,6 +14,7 @@ from inkwash.api.given import AUGMENTS, augmentation, of, pairs
 from inkwash.api.plain import plain
 from inkwash.atomic import write_text
 from inkwash.data.augment import Augment
+from inkwash.data.volumes.plan import Plane, plane_of
 from inkwash.errors import WrongUse, unknown
 from inkwash.systems.segmenter import Segmenter
 from inkwash.training.options import TrainOptions, parse
@@ -33,6 +34,7 @@ class Plan(BaseModel):
         data: the fingerprint of the images, the masks and their splits; `cross` of the other data set.
         systems: by name, the options that only that one was given, as "key=value".
         shared: those that all were given, augmentation included.
+        size: of images or slices, or of patches of scans; `slices` is the plane in which scans are read as pictures.
         draws: masks drawn for an image; None leaves it to each system.
     """
 
@@ -44,7 +46,8 @@ class Plan(BaseModel):
     cross: str | None
     steps: int | None
     minutes: float | None
-    size: int
+    size: int | tuple[int, ...]
+    slices: Plane | None = None
     batch: int
     folds: int
     seeds: int
@@ -92,7 +95,8 @@ def planned(
     *,
     steps: int | None,
     minutes: float | None,
-    size: int,
+    size: int | tuple[int, ...],
+    slices: str | None = None,
     batch: int,
     folds: int,
     seeds: int,
@@ -146,6 +150,7 @@ def planned(
         steps=steps,
         minutes=minutes,
         size=size,
+        slices=plane_of(slices),
         batch=batch,
         folds=folds,
         seeds=seeds,

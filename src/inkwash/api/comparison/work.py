@@ -13,17 +13,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from inkwash.api.comparison.divisions import Division
 from inkwash.api.comparison.peak import Peak
 from inkwash.api.comparison.plan import Plan
+from inkwash.api.held import Held
+from inkwash.api.held_out import held
 from inkwash.api.progress import Progress
 from inkwash.api.runs import default_device, load
-from inkwash.api.segmenting import Segmented, segmenting
+from inkwash.api.segmenting import Segmented
 from inkwash.api.train import training
 from inkwash.atomic import sweep, write_text
-from inkwash.data import Collection, ImageSet
+from inkwash.data import Collection
 from inkwash.errors import Failed
 from inkwash.evaluation.segmentation.cases import Cases
 from inkwash.systems.segmenter import Segmenter
-
-BATCH = 16
 
 
 class Job(BaseModel):
@@ -54,7 +54,7 @@ class Result(BaseModel):
         cases, cross: as `Cases.plain` gives them.
         seconds: a case; `evaluations` of the network and `draws` for it.
         steps, training_seconds: of its training.
-        memory: bytes at the most that training took, and that segmenting `BATCH` cases at a time did.
+        memory: bytes at the most that training took, and that segmenting did, 16 images or one scan at a time.
         cross: the cases of the other data set, where there is one.
     """
 
@@ -81,11 +81,6 @@ def result(job: Job, out: Path) -> Result | None:
         return None
 
 
-def held_out(system: Segmenter, collection: Collection, split: str) -> ImageSet:
-    """The images of a split as a system takes them."""
-    return collection.images(split, system.spec.size, channels=system.spec.channels)
-
-
 def warming(plan: Plan, division: Division, path: str | Path) -> None:
     """One step of the first system, thrown away: what is loaded once is not counted as the memory of the first job."""
     name = next(iter(plan.systems))
@@ -96,6 +91,7 @@ def warming(plan: Plan, division: Division, path: str | Path) -> None:
             out=folder,
             steps=1,
             size=plan.size,
+            slices=plan.slices,
             batch=plan.batch,
             set=plan.options(name),
             collection=division.collection,
@@ -127,6 +123,7 @@ def working(
             steps=plan.steps,
             minutes=plan.minutes,
             size=plan.size,
+            slices=plan.slices,
             batch=plan.batch,
             seed=job.seed,
             set=plan.options(job.system),
@@ -144,14 +141,14 @@ def working(
     system = load(run)
     assert isinstance(system, Segmenter)
     how: dict[str, Any] = {"seed": job.seed, **({} if plan.draws is None else {"draws": plan.draws})}
-    images = held_out(system, division.collection, division.split)
+    cases = held(system, trained, division.collection, division.split)
     memory = Peak(device)
-    system.segment(images.batch(torch.arange(min(BATCH, len(images))))["image"], **how)
+    cases.once(**how)
     segmenting_bytes = memory.bytes()
-    found = yield from _whole(system, images, how)
+    found = yield from _whole(cases, how)
     other = None
     if cross is not None:
-        other = yield from _whole(system, held_out(system, cross, "all"), how)
+        other = yield from _whole(held(system, trained, cross, "all"), how)
     answer = Result(
         job=job,
         cases=found.cases.plain(),
@@ -172,10 +169,10 @@ def working(
     yield Progress("segmenting", len(found.cases), len(found.cases), result=answer)
 
 
-def _whole(system: Segmenter, images: ImageSet, how: dict[str, Any]) -> Generator[Progress, None, Segmented]:
-    """All of these images; returns what was measured."""
+def _whole(cases: Held, how: dict[str, Any]) -> Generator[Progress, None, Segmented]:
+    """All of these cases; returns what was measured."""
     last = None
-    for last in segmenting(system, images, torch.arange(len(images)), batch=BATCH, **how):
+    for last in cases.segmenting(torch.arange(len(cases)), **how):
         yield replace(last, result=None)
     assert last is not None
     found: Segmented = last.result

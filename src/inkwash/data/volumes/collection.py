@@ -1,13 +1,16 @@
-"""A user's scans, whatever they lie in: opened, looked at, reported, and read to train on."""
+"""A user's scans, whatever they lie in: opened, looked at, reported, and read to train on or to measure on."""
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Sequence
 
 from inkwash.data.collection import Collection
+from inkwash.data.leaks import Sample
 from inkwash.data.source import Source
 from inkwash.data.spec import DataSpec
 from inkwash.data.volumes.cases import Cases
 from inkwash.data.volumes.plan import Plan, plane_of
 from inkwash.data.volumes.report import VolumeReport, make_report
+from inkwash.data.volumes.scans import Scans
 from inkwash.data.volumes.survey import Survey, survey
 from inkwash.data.volumes.volumeset import Recipe, VolumeSet
 from inkwash.errors import WrongUse, unknown
@@ -39,6 +42,40 @@ class VolumeCollection(Collection):
         """What this is, whether it is sound, what can be trained on it."""
         return make_report(self.source, self._looked())
 
+    @property
+    def given(self) -> set[str]:
+        """The splits that the data comes with."""
+        return {case.split for case in self.cases.cases if case.split}
+
+    @property
+    def splits(self) -> list[str]:
+        """The split of every scan that can be used, in the order of `samples`."""
+        return list(self._looked().splits)
+
+    def samples(self, split: str = "all") -> list[Sample]:
+        """The scans of a split that can be used, as far as leaks are concerned; none where it is empty."""
+        seen = self._looked()
+        return [sample for sample, own in zip(seen.samples, seen.splits, strict=True) if split in (own, "all")]
+
+    def divided(self, splits: Sequence[str], rule: str) -> "VolumeCollection":
+        """The same scans in other splits, which also decide how they are read.
+
+        Args:
+            splits: of every scan that can be used, in the order of `samples`; "" is none of them.
+            rule: how they came to be, in words.
+        """
+        seen = copy.copy(self._looked())
+        assert len(splits) == len(seen.cases)
+        seen.splits, seen.split_rule = list(splits), rule
+        other = VolumeCollection(self.source, self.cases, self.skip_bad)
+        other.plan, other._seen = self.plan, seen
+        return other
+
+    def scans(self, split: str) -> Scans:
+        """The scans of one split as they lie on the disk, whole; raises as `images`."""
+        seen, chosen = self._chosen(split)
+        return Scans(self.source, [seen.cases[i] for i in chosen], [seen.facts[i] for i in chosen], seen.table)
+
     def images(
         self,
         split: str,
@@ -59,16 +96,8 @@ class VolumeCollection(Collection):
             WrongUse: there are bad files and they are not to be skipped; the split is empty or unknown; the size does
                 not fit patches or slices.
         """
-        seen, where = self._looked(), self.source.path
-        plane = plane_of(slices)
-        if seen.problems and not self.skip_bad:
-            raise WrongUse(f"{where}: {describe_problems(seen)}; mend them, or leave them out with --skip-bad")
-        if split not in ("train", "val", "test", "all"):
-            raise unknown("split", split, ("train", "val", "test", "all"))
-        chosen = [i for i, s in enumerate(seen.splits) if split in (s, "all")]
-        if not chosen:
-            counts = ", ".join(f"{s} {seen.splits.count(s)}" for s in ("train", "val", "test") if s in seen.splits)
-            raise WrongUse(f"{where}: no scans in split {split!r}: {counts or 'there are no good scans at all'}")
+        plane, where = plane_of(slices), self.source.path
+        seen, chosen = self._chosen(split)
         if channels is not None and channels != seen.channels:
             raise WrongUse(f"{where}: its scans have {seen.channels} channels and can't be read with {channels}")
         plan = self.plan if self.plan is not None and plane in (None, self.plan.slices) else seen.plan(plane)
@@ -78,6 +107,19 @@ class VolumeCollection(Collection):
         )
         cases, facts = [seen.cases[i] for i in chosen], [seen.facts[i] for i in chosen]
         return VolumeSet(self.source, cases, facts, spec, recipe)
+
+    def _chosen(self, split: str) -> tuple[Survey, list[int]]:
+        """The places of the scans of a split in what was seen of all."""
+        seen, where = self._looked(), self.source.path
+        if seen.problems and not self.skip_bad:
+            raise WrongUse(f"{where}: {describe_problems(seen)}; mend them, or leave them out with --skip-bad")
+        if split not in ("train", "val", "test", "all"):
+            raise unknown("split", split, ("train", "val", "test", "all"))
+        chosen = [i for i, s in enumerate(seen.splits) if split in (s, "all")]
+        if not chosen:
+            counts = ", ".join(f"{s} {seen.splits.count(s)}" for s in ("train", "val", "test") if s in seen.splits)
+            raise WrongUse(f"{where}: no scans in split {split!r}: {counts or 'there are no good scans at all'}")
+        return seen, chosen
 
     def _looked(self) -> Survey:
         for _ in self.scan():

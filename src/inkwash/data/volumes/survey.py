@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from inkwash.data import cache
+from inkwash.data import cache, leaks
 from inkwash.data.item import Item
+from inkwash.data.likeness import volume_hash
 from inkwash.data.mask import MaskTable, count
 from inkwash.data.picture import Pixels, Unreadable
 from inkwash.data.pool import spread
@@ -30,6 +31,8 @@ _POINTS = 201  # of a table of quantiles
 _TAILS = (0.5, 99.5)
 # Scans that reach below this are in Hounsfield units, where nothing says what they are.
 _AIR = -500.0
+# Part of the name of what is kept: raised when `Facts` change.
+_VERSION = 2
 
 
 class Facts(BaseModel):
@@ -41,6 +44,7 @@ class Facts(BaseModel):
         quantiles: of each channel, from the lowest to the highest value, of voxels that the mask names; of all voxels
             where it names none.
         codes: how many voxels of the mask have each number.
+        likeness: the difference hashes of its three middle slices, turned to the axial orientation.
         problem: why it can't be used; the rest is then empty.
     """
 
@@ -57,6 +61,7 @@ class Facts(BaseModel):
     high: tuple[float, ...] = ()
     quantiles: tuple[tuple[float, ...], ...] = ()
     codes: dict[int, int] = {}
+    likeness: str = ""
     problem: str | None = None
 
     @property
@@ -103,6 +108,18 @@ class Survey:
     def masked(self) -> bool:
         """Whether the scans have masks."""
         return any(case.mask for case in self.cases)
+
+    @cached_property
+    def samples(self) -> list[leaks.Sample]:
+        """Each scan as far as leaks are concerned.
+
+        Scans are nearly the same where their three middle slices are: a copy in another orientation, spacing, scaling
+        or file format is found, one that was cropped or moved is not.
+        """
+        return [
+            leaks.Sample(case.name, case.group, fact.digest, bytes.fromhex(fact.likeness))
+            for case, fact in zip(self.cases, self.facts, strict=True)
+        ]
 
     @cached_property
     def mask_counts(self) -> dict[int, int]:
@@ -210,6 +227,7 @@ def _look(source: Source, case: Case, kept: dict[str, Facts]) -> Facts:
                 high=tuple(values.reshape(scan.channels, -1).max(axis=1).tolist()),
                 quantiles=tuple(map(tuple, quantiles)),
                 codes={} if codes is None else count(codes),
+                likeness=volume_hash(Turn.to(scan.grid, Plan().orientation)(values)[0]).hex(),
             )
     except Unreadable as error:
         return Facts(digest=digest, problem=str(error))
@@ -231,7 +249,7 @@ def _digest(source: Source, case: Case) -> str:
 
 def _file(path: Path) -> Path:
     key = hashlib.blake2b(str(path.resolve()).encode(), digest_size=16).hexdigest()
-    return cache.home() / "surveys" / f"{key}-scans-{cache.VERSION}.json"
+    return cache.home() / "surveys" / f"{key}-scans-{_VERSION}.json"
 
 
 def _kept(path: Path) -> dict[str, Facts]:

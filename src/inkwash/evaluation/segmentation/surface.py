@@ -14,7 +14,7 @@ from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from inkwash.errors import WrongUse
@@ -44,22 +44,38 @@ def surfaces(
     Raises:
         WrongUse: MONAI is missing.
     """
+    a, b = (F.one_hot(mask, classes).movedim(-1, 1)[:, 1:].bool() for mask in (found, truth))
+    farthest, average = distances(a, b, spacing=spacing)
+    far = diagonal(found.shape[1:], spacing)
+    here, there = (mask.flatten(2).any(dim=2) for mask in (a, b))
+    return _where(farthest, here, there, far), _where(average, here, there, far)
+
+
+def distances(
+    found: Bool[Tensor, "n c *size"], truth: Bool[Tensor, "n c *size"], *, spacing: Sequence[float] | None = None
+) -> tuple[Float64[Tensor, "n c"], Float64[Tensor, "n c"]]:
+    """HD95 and the average symmetric surface distance of classes that are in both masks; of others they mean nothing.
+
+    What surrounds both masks may be cut away: only where they are one from the other counts.
+    """
     if not available():
         raise WrongUse("surface distances need MONAI: pip install 'inkwash[medical]'")
     metrics = import_module("monai.metrics")
-    a, b = (F.one_hot(mask, classes).movedim(-1, 1) for mask in (found, truth))
-    options = {"include_background": False, "spacing": None if spacing is None else list(spacing)}
+    options = {"include_background": True, "spacing": None if spacing is None else list(spacing)}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of empty masks, which are dealt with below
-        farthest = metrics.compute_hausdorff_distance(a, b, percentile=95, **options)
-        average = metrics.compute_average_surface_distance(a, b, symmetric=True, **options)
-    sides = zip(found.shape[1:], spacing or [1.0] * (found.ndim - 1), strict=True)
-    diagonal = math.sqrt(sum(((pixels - 1) * unit) ** 2 for pixels, unit in sides))
-    here, there = (mask[:, 1:].flatten(2).any(dim=2) for mask in (a, b))
-    return _where(farthest, here, there, diagonal), _where(average, here, there, diagonal)
+        warnings.simplefilter("ignore")  # of empty masks, which the caller deals with
+        farthest = metrics.compute_hausdorff_distance(found, truth, percentile=95, **options)
+        average = metrics.compute_average_surface_distance(found, truth, symmetric=True, **options)
+    return farthest.double(), average.double()
+
+
+def diagonal(size: Sequence[int], spacing: Sequence[float] | None = None) -> float:
+    """The distance between opposite corners, what a class counts that is in one mask only."""
+    sides = zip(size, spacing or [1.0] * len(size), strict=True)
+    return math.sqrt(sum(((pixels - 1) * unit) ** 2 for pixels, unit in sides))
 
 
 def _where(distance: Tensor, here: Tensor, there: Tensor, diagonal: float) -> Tensor:
     """The distance where the class is in both, the diagonal where it is in one, NaN where it is in none."""
     lone = torch.where(here | there, diagonal, torch.nan).double()
-    return torch.where(here & there, distance.double(), lone)
+    return torch.where(here & there, distance, lone)

@@ -6,8 +6,10 @@ curve of finding errors by uncertainty). A case without errors, or with nothing 
 uncertainty is the same everywhere the area is 1/2 and there is no correlation.
 """
 
+import math
+
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 
@@ -27,6 +29,25 @@ def error_correlation(
     a, b = a - a.mean(dim=1, keepdim=True), b - b.mean(dim=1, keepdim=True)
     scale = (a.square().sum(dim=1) * b.square().sum(dim=1)).sqrt()
     return torch.where(scale > 0, (a * b).sum(dim=1) / scale, torch.nan)
+
+
+def of_counts(counts: Int64[Tensor, "l 2"]) -> tuple[float, float]:
+    """Correlation and area of a case that is too large to be sorted: of how many pixels have each uncertainty.
+
+    Args:
+        counts: pixels that are right, and that are wrong, of each level of uncertainty in rising order. Pixels of one
+            level are as uncertain as one another.
+    """
+    right, wrong = counts.double().unbind(dim=1)
+    every, bad, good = right + wrong, wrong.sum(), right.sum()
+    if not bad or not good:
+        return math.nan, math.nan
+    place = every.cumsum(dim=0) - every + (every + 1) / 2 - (bad + good + 1) / 2  # mean rank, about the mean of all
+    among = (wrong * place).sum()
+    area = 0.5 + among / (bad * good)
+    # Being wrong is ranked too: all right pixels share a rank, and all wrong ones, (good + bad) / 2 apart.
+    scale = ((every * place.square()).sum() * bad * good / (bad + good)).sqrt()
+    return (among / scale).item() if scale else math.nan, area.item()
 
 
 def error_auroc(uncertainty: Float[Tensor, "n *size"], wrong: Bool[Tensor, "n *size"]) -> Float64[Tensor, "n"]:

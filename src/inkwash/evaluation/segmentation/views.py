@@ -1,6 +1,7 @@
 """What was found in images, to look at."""
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
@@ -18,6 +19,24 @@ def flat(values: Tensor, at: Int64[Tensor, "n"] | None, *, axis: int = 1) -> Ten
     if at is None:
         return values
     return torch.stack([value.select(axis - 1, place) for value, place in zip(values, at.tolist(), strict=True)])
+
+
+def square(
+    values: Float[Tensor, "c h w"], spacing: tuple[float, float], side: int, *, sharp: bool = False
+) -> Float[Tensor, "c s s"]:
+    """A slice in its true proportions, as large as fits into a square, zeros around it.
+
+    Args:
+        spacing: millimetres between rows and between columns.
+        sharp: each pixel takes the value that is nearest, as classes must.
+    """
+    high, wide = (n * step for n, step in zip(values.shape[1:], spacing, strict=True))
+    scale = side / max(high, wide)
+    size = max(1, round(high * scale)), max(1, round(wide * scale))
+    options = {"mode": "nearest-exact"} if sharp else {"mode": "bilinear", "antialias": True}
+    (fitted,) = F.interpolate(values[None], size, **options)
+    top, left = (side - size[0]) // 2, (side - size[1]) // 2
+    return F.pad(fitted, (left, side - size[1] - left, top, side - size[0] - top))
 
 
 def inputs(image: Float[Tensor, "n c *size"], truth: Int64[Tensor, "n *size"]) -> list[Strip]:
