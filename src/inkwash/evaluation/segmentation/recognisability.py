@@ -10,20 +10,22 @@ and the best guess that it allows, the posterior mean of the pixel, has the squa
 
     E_w(l) = int 4 p(u, 1) p(u, -1) / (p(u, 1) + p(u, -1)) du.
 
-What is left of the mask is `1 - min_w E_w(l) / E(-inf)`, `E(-inf)` being the variance of the pixels: 1 where every pixel
-is known, 0 where no more is known than how many there are of a class. It is a lower bound of what the best denoiser
-would tell, who knows shapes and places too, and it is exact for masks whose pixels are independent. Each `E_w` falls
-where noise does, and the least of them with it.
+What is left of the mask is `1 - min_w E_w(l) / E(-inf)`, `E(-inf)` being the variance of the pixels: 1 where every
+pixel is known, 0 where no more is known than how many there are of a class. It is a lower bound of what the best
+denoiser would tell, who knows shapes and places too, and it is exact for masks whose pixels are independent. Each `E_w`
+falls where noise does, and the least of them with it.
 
-The curve is where the size of what is there shows: in `d` dimensions objects twice as large bear twice as wide a window,
+The size of what is there shows in the curve: in `d` dimensions objects twice as large bear twice as wide a window,
 whose noise is `2^(d/2)` times less, so the whole curve moves by `d log 2` in log-SNR (for pictures this is Hoogeboom et
 al. 2023, "Simple diffusion", eq. 3).
 """
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
@@ -31,7 +33,7 @@ from torch import Tensor
 from inkwash.errors import WrongUse
 
 LOWEST, HIGHEST, STEP = -20.0, 10.0, 0.25
-# A histogram of window means; noise is not told from none below two and a half of its bins, which only adds to the error.
+# Of the histogram of window means. Noise is held to two and a half of its bins, which can only add to the error.
 _BINS, _LEAST_NOISE = 129, 1 / 25
 _POINTS, _REACH = 256, 8.0
 _AT_ONCE = 1 << 22
@@ -44,12 +46,22 @@ class Recognisability:
     Attributes:
         log_snr: ascending, in equal steps.
         left: between 0 and 1, never falling.
-        width: of the window that tells most, its standard deviation in pixels; 0 is the pixel alone.
+        width: of the window that tells most, its standard deviation in pixels; 0 is the pixel alone. None where the
+            curve was measured on a network.
     """
 
     log_snr: Float64[Tensor, "l"]
     left: Float64[Tensor, "l"]
-    width: Float64[Tensor, "l"]
+    width: Float64[Tensor, "l"] | None = None
+
+    @classmethod
+    def measured(cls, log_snr: Sequence[float], left: Sequence[float]) -> "Recognisability":
+        """From what a denoiser left at some levels, in any order; held to [0, 1] and never falling."""
+        order = np.argsort(log_snr)
+        level = _levels()
+        known = np.maximum.accumulate(np.clip(np.asarray(left, dtype=np.float64)[order], 0.0, 1.0))
+        at = np.interp(level.numpy(), np.asarray(log_snr, dtype=np.float64)[order], known)
+        return cls(level, torch.from_numpy(at))
 
     def at(self, log_snr: Float64[Tensor, "*b"]) -> Float64[Tensor, "*b"]:
         """What is left at these levels, between those known on a straight line and beyond them as at the end."""
@@ -79,7 +91,7 @@ def recognisability(x: Float[Tensor, "n c *size"]) -> Recognisability:
         WrongUse: no picture has pixels of both kinds.
     """
     widths = [0.0, *(0.5 * 2 ** (k / 2) for k in range(2 * math.ceil(math.log2(max(2, *x.shape[2:])))))]
-    level = torch.arange(LOWEST, HIGHEST + STEP / 2, STEP, dtype=torch.float64)
+    level = _levels()
     counted = torch.stack([_counted(x, width) for width in widths])
     share = counted[0].sum(dim=-1)
     variance = 4 * share.prod(dim=-1).sum()
@@ -95,6 +107,10 @@ def recognisability(x: Float[Tensor, "n c *size"]) -> Recognisability:
     # Never falling but for the rounding of sums.
     left = (1 - least / variance).clamp(0, 1).cummax(dim=0).values
     return Recognisability(level, left, torch.tensor(widths, dtype=torch.float64)[best])
+
+
+def _levels() -> Float64[Tensor, "l"]:
+    return torch.arange(LOWEST, HIGHEST + STEP / 2, STEP, dtype=torch.float64)
 
 
 def _counted(x: Float[Tensor, "n c *size"], width: float) -> Float64[Tensor, "c 2 bins"]:

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from jaxtyping import Int64
 from pydantic import BaseModel, ConfigDict

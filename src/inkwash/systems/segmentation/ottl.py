@@ -4,8 +4,8 @@
 segmentation for medical images", 2024 (arXiv 2403.14440). Four trainings of one network tell what is due to what: E1
 finds the mask from the image in one pass, E2 denoises a mask beside its image, E3 a mask without its image, E4 the
 image. E2 against E1 is what diffusion adds; the loss over time of E2 against that of E4 shows that a mask is not noisy
-where a photograph is; and the error of E3 over time is the data set's fingerprint: how fast its masks are lost in noise,
-which the schedule should follow.
+where a photograph is; and the error of E3 over time is the data set's fingerprint: how fast its masks are lost in
+noise, which the schedule should follow.
 
 The rule. The paper proposes that the schedule be chosen for the data set and leaves open how. Here `left(l)`, what is
 left of the masks at log-SNR `l`, is to fall evenly with time: the schedule and the shift `s` are those with the least
