@@ -52,6 +52,7 @@ def test_what_is_suggested_is_what_train_takes(looked, discs: Path, tmp_path: Pa
 
 def test_the_report_holds_its_curves(looked, made):
     for (found, out), charts in ((looked, 2), (made, 4)):
+        assert (out / "analysis.json").is_file()
         page = (out / "report.html").read_text()
         assert page.count("<svg") == charts
         assert str(found.suggested) in page
@@ -59,7 +60,7 @@ def test_the_report_holds_its_curves(looked, made):
 
 
 def test_the_experiments_differ_in_their_task_alone(made, discs: Path):
-    found, out = made
+    found, _ = made
     assert [one.name for one in found.trained] == ["E1", "E2", "E2*", "E3", "E4"]
     runs = {one.name: Run.open(one.run) for one in found.trained}
     for one in runs.values():
@@ -116,6 +117,8 @@ def test_e2_is_not_trained_twice_with_the_same_noise():
         ({"steps": 3, "set": ["blind=true"]}, "blind"),
         ({"steps": 3, "set": ["predict=noise"]}, "predict"),
         ({"size": 0}, "positive"),
+        ({"slices": "axial"}, "holds pictures"),
+        ({"slices": "oblique"}, "oblique"),
     ],
 )
 def test_wrong_use_is_one_line_and_writes_nothing(options, words, discs: Path, tmp_path: Path):

@@ -9,9 +9,9 @@ import torch
 
 from inkwash.api import experiments
 from inkwash.api.analysis import Analysis, Schedule, Trained, page
-from inkwash.api.comparison.divisions import Division, divisions
+from inkwash.api.comparison.divisions import divisions
 from inkwash.api.describe import find, licence, looking
-from inkwash.api.folder import empty_folder
+from inkwash.api.folder import check_empty, empty_folder
 from inkwash.api.mask_evaluation import check_pictures
 from inkwash.api.mask_page import CAUTION
 from inkwash.api.plain import plain
@@ -20,7 +20,8 @@ from inkwash.api.runs import default_device
 from inkwash.api.segmenting import of_mean
 from inkwash.api.train import reading
 from inkwash.atomic import write_text
-from inkwash.data import Collection, ImageSet
+from inkwash.data import Collection, ImageSet, VolumeCollection
+from inkwash.data.volumes.plan import plane_of
 from inkwash.errors import WrongUse
 from inkwash.evaluation.segmentation.floor import mean_mask
 from inkwash.evaluation.segmentation.recognisability import Recognisability, recognisability
@@ -38,7 +39,8 @@ def analysing(
     out: str | Path,
     minutes: float | None = None,
     steps: int | None = None,
-    size: int = 64,
+    size: int | tuple[int, ...] = 64,
+    slices: str | None = None,
     batch: int = 16,
     seed: int = 0,
     set: Mapping[str, Any] | Sequence[str] = (),
@@ -53,10 +55,14 @@ def analysing(
     if batch < 1:
         raise WrongUse(f"--batch is how many images a step takes, at least 1, not {batch}")
     options = experiments.told(set, steps=steps, minutes=minutes) if trains else {}
+    plane_of(slices)
+    check_empty(Path(out))
     collection = find(path, skip_bad=skip_bad)
-    check_pictures(collection)
     yield from looking(collection)
-    division, images = _division(collection, path, size, trains)
+    images = _images(collection, path, size, slices)
+    if trains:
+        check_pictures(collection)
+    division = divisions(collection, 1, path)[0] if trains else None
     target = empty_folder(out)
     yield from reading(images)
     yield Progress("looking at masks", 0, 1)
@@ -69,7 +75,7 @@ def analysing(
     found = suggest(curve)
     yield Progress("looking at masks", 1, 1)
 
-    command = _command(path, out, minutes, steps, size, batch, seed, set, skip_bad)
+    command = _command(path, out, minutes, steps, images.spec.size, slices, batch, seed, set, skip_bad)
     trained: list[Trained] = []
     if division is not None:
         budget = {"minutes": minutes, "steps": steps}
@@ -135,8 +141,10 @@ def analyse(path: str | Path, *, out: str | Path, **options: Any) -> Analysis:
     Args:
         path: the data, with masks.
         out: a new folder, for report.html and analysis.json.
-        **options: `minutes` or `steps` of each training; `size` of the images (64); `batch` (16); `seed` (0); `set`,
-            options of all trainings as a mapping or as "key=value"; `skip_bad`.
+        **options: `minutes` or `steps` of each training; `size` of the images in pixels, or of patches of volumes in
+            voxels (64), a number or a tuple; `slices`, "axial", "coronal" or "sagittal", to read volumes as pictures;
+            `batch` (16); `seed` (0); `set`, options of all trainings as a mapping or as "key=value"; `skip_bad`.
+            Nothing is trained on volumes.
 
     Raises:
         WrongUse: something handed in can't be used.
@@ -147,14 +155,17 @@ def analyse(path: str | Path, *, out: str | Path, **options: Any) -> Analysis:
     return found
 
 
-def _division(
-    collection: Collection, path: str | Path, size: int, trains: bool
-) -> tuple[Division | None, ImageSet]:
-    """How the data is divided, where something is trained on it, and the training images."""
-    images = collection.images("train", size)
+def _images(collection: Collection, path: str | Path, size: int | tuple[int, ...], slices: str | None) -> ImageSet:
+    """The training images, or patches or slices of volumes, which must have masks."""
+    if isinstance(collection, VolumeCollection):
+        images: ImageSet = collection.images("train", size, slices=slices)
+    elif slices is not None:
+        raise WrongUse(f"{path} holds pictures: --slices is how volumes are read as pictures")
+    else:
+        images = collection.images("train", size)
     if not images.spec.mask_classes or images.spec.mask_classes < 2:
         raise WrongUse(f"{path} has no masks: it needs images/ and masks/, or x.png beside x_mask.png")
-    return (divisions(collection, 1, path)[0] if trains else None), images
+    return images
 
 
 def _pixels(images: ImageSet) -> int:
@@ -194,14 +205,17 @@ def _command(
     out: str | Path,
     minutes: float | None,
     steps: int | None,
-    size: int,
+    size: tuple[int, ...],
+    slices: str | None,
     batch: int,
     seed: int,
     given: Mapping[str, Any] | Sequence[str],
     skip_bad: bool,
 ) -> str:
     """What to type to do this again."""
-    words = ["inkwash", "analyse", str(path), "--out", str(out), "--size", str(size)]
+    sides = plain(size[:1] if len({*size}) == 1 else size)
+    words = ["inkwash", "analyse", str(path), "--out", str(out), "--size", sides]
+    words += ["--slices", slices] if slices else []
     if steps or minutes:
         words += ["--steps", str(steps)] if steps else ["--minutes", f"{minutes:g}"]
         words += ["--batch", str(batch), "--seed", str(seed)]

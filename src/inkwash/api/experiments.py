@@ -75,7 +75,7 @@ def working(
     out: Path,
     *,
     budget: Mapping[str, Any],
-    size: int,
+    size: int | tuple[int, ...],
     batch: int,
     seed: int,
     command: str,

@@ -1,11 +1,11 @@
 """`inkwash analyse`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from inkwash.cli.number import Whole
+from inkwash.cli.number import Sides, Whole
 from inkwash.cli.output import output
 from inkwash.cli.progress import follow
 
@@ -17,7 +17,8 @@ def analyse(
     out: Path,
     minutes: float | None = None,
     steps: Whole | None = None,
-    size: Whole = 64,
+    size: Sides = (64,),
+    slices: Literal["axial", "coronal", "sagittal"] | None = None,
     batch: Whole = 16,
     seed: Whole = 0,
     set: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
@@ -34,11 +35,13 @@ def analyse(
     printed as inkwash train takes it.
 
     Args:
-        path: a folder, a zip, an .npz or a .csv list of images with masks.
+        path: a folder, a zip, an .npz or a .csv list of images, or of scans (NIfTI, DICOM), with masks.
         out: a new folder; report.html is in it.
         minutes: train each experiment for this long.
         steps: train each experiment for this many steps instead.
-        size: side of the images in pixels, as you will train on them.
+        size: side of the images in pixels, or height,width, as you will train on them; of volumes that of a patch in
+            voxels, or depth,height,width.
+        slices: look at slices of volumes as if they were pictures.
         batch: images a step.
         seed: of the trainings.
         set: options of all trainings, key=value.
@@ -52,7 +55,8 @@ def analyse(
         out=out,
         minutes=minutes,
         steps=steps,
-        size=size,
+        size=size[0] if len(size) == 1 else size,
+        slices=slices,
         batch=batch,
         seed=seed,
         set=set,
