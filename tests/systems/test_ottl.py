@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
-from disc_masks import discs
+from disc_masks import discs, trained
 
 from inkwash.corruption.noise import Noise
 from inkwash.data.spec import DataSpec
+from inkwash.evaluation.segmentation.levels import errors
 from inkwash.evaluation.segmentation.recognisability import Recognisability, recognisability
 from inkwash.systems import masks, recipes
 from inkwash.systems.segmentation.ensemdiff import EnsemDiff, EnsemDiffConfig
@@ -121,3 +122,21 @@ def test_several_classes_are_analysed_together():
     curve = recognisability(masks.encode(mask, 4))
     assert 0.5 < suggest(curve)[0].shift < 64
     assert math.isfinite(curve.level(0.5))
+
+
+@pytest.mark.slow
+def test_a_trained_denoiser_of_masks_tells_what_the_window_does_and_more():
+    """The window's error is a bound: a network that has learned the shapes is below it, and neither knows all."""
+    torch.manual_seed(0)
+    config = EnsemDiffConfig(base=16, multipliers=(1, 2), attention=(), patch=1, shift=3.0, blind=True)
+    image, mask = discs(512, (16, 16))
+    system = trained(EnsemDiff(config, DataSpec(channels=1, size=(16, 16), mask_classes=2)), image, mask, steps=500)
+    _, new = discs(128, (16, 16), seed=1)
+    curve, x = recognisability(masks.encode(mask, 2)), masks.encode(new, 2)
+    variance = 1 - x.mean().item() ** 2
+    times = (0.2, 0.35, 0.5, 0.65)
+    told = system.condition(torch.zeros(128, 1, 16, 16))
+    for t, error in zip(times, errors(system.denoiser, x, times, noise=Noise(0, range(128)), **told), strict=True):
+        level = torch.tensor(system.denoiser.corruption.at(t).log_snr, dtype=torch.float64)
+        window = variance * (1 - curve.at(level).item())
+        assert 0.1 * window < error.mean().item() < window
