@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from inkwash.api import experiments
-from inkwash.api.analysis import Analysis, Schedule, Trained, page
+from inkwash.api.analysis import Analysis, Schedule, Trained, left_by, page
 from inkwash.api.comparison.divisions import divisions
 from inkwash.api.describe import find, licence, looking
 from inkwash.api.folder import check_empty, empty_folder
@@ -112,7 +112,7 @@ def analysing(
         width=[] if curve.width is None else curve.width.tolist(),
         half=curve.level(0.5),
         schedules=[Schedule.of(one) for one in found],
-        learned=[],
+        learned=_learned(trained),
         held_out=0 if held_out is None else len(held_out),
         trained=trained,
         floor=floor,
@@ -120,7 +120,6 @@ def analysing(
         notes=_notes(len(some), len(images), trained),
         files=["analysis.json", "report.html"],
     )
-    answer = answer.model_copy(update={"learned": _learned(answer)})
     facts = {"data": str(path), "device": answer.device}
     if division is not None:
         facts["training"] = f"{_budget(minutes, steps)} for each run, batches of {batch}, seed {seed}"
@@ -177,12 +176,11 @@ def _floor(train: ImageSet, held_out: ImageSet) -> dict[str, float]:
     return experiments.measured(of_mean(mean_mask(train), held_out, torch.arange(len(held_out))))
 
 
-def _learned(found: Analysis) -> list[Schedule]:
+def _learned(trained: Sequence[Trained]) -> list[Schedule]:
     """The suggestion by what a trained E3 left."""
-    for one in found.trained:
+    for one in trained:
         if one.name == "E3":
-            left = [1 - error / found.variance for error in one.data_error]
-            return [Schedule.of(best) for best in suggest(Recognisability.measured(one.log_snr, left))]
+            return [Schedule.of(best) for best in suggest(Recognisability.measured(one.log_snr, left_by(one)))]
     return []
 
 

@@ -55,6 +55,7 @@ class Trained(BaseModel):
         figures: Dice, IoU, ECE, of those that find masks.
         times, log_snr: of the losses.
         data_error, noise_error: mean squared errors of the clean data and of the noise; none of E1.
+        variance: of the pixels of the clean data around the mean of their channel.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,6 +72,7 @@ class Trained(BaseModel):
     log_snr: list[float]
     data_error: list[float]
     noise_error: list[float]
+    variance: float | None
 
 
 class Analysis(BaseModel):
@@ -111,12 +113,6 @@ class Analysis(BaseModel):
     files: list[str]
 
     @property
-    def variance(self) -> float:
-        """Of the pixels of the masks as pictures of -1 and 1."""
-        parts = [4 * share * (1 - share) for share in self.shapes.shares]
-        return sum(parts) / len(parts)
-
-    @property
     def suggested(self) -> Schedule:
         """What to train with."""
         return self.schedules[0]
@@ -147,6 +143,12 @@ class Analysis(BaseModel):
         lines += [f"note: {note}" for note in self.notes]
         lines.append(f"written to {self.out}: {', '.join(self.files)}")
         return "\n".join(lines)
+
+
+def left_by(one: Trained) -> list[float]:
+    """What a trained denoiser left of the clean data at each of its times: 1 all, 0 or less nothing."""
+    assert one.variance is not None
+    return [1 - error / one.variance for error in one.data_error]
 
 
 def _figures(figures: Mapping[str, float]) -> str:
@@ -264,17 +266,14 @@ def _cells(figures: Mapping[str, float]) -> list[str]:
 def _window(found: Analysis, masks: Sequence[Trained]) -> list[Line]:
     """The error of the window at the levels of E3."""
     return [
-        Line("window", one.times, found.variance * (1 - np.interp(one.log_snr, found.log_snr, found.left)))
+        Line("window", one.times, (one.variance or 0.0) * (1 - np.interp(one.log_snr, found.log_snr, found.left)))
         for one in masks if one.name == "E3"
     ]  # fmt: skip
 
 
 def _learned(found: Analysis) -> list[Line]:
     """What the trained E3 left, by noise level."""
-    return [
-        Line("left by E3", one.log_snr, 1 - np.asarray(one.data_error) / found.variance)
-        for one in found.trained if one.name == "E3"
-    ]  # fmt: skip
+    return [Line("left by E3", one.log_snr, left_by(one)) for one in found.trained if one.name == "E3"]
 
 
 def _over_time(found: Analysis) -> list[Line]:

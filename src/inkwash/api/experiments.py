@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 from inkwash import systems
 from inkwash.api.analysis import FIGURES, Trained
@@ -17,14 +18,14 @@ from inkwash.api.runs import load
 from inkwash.api.segmenting import Segmented, segmenting
 from inkwash.api.train import training
 from inkwash.corruption.noise import Noise
-from inkwash.data import Augment, ImageSet
+from inkwash.data import Augment
 from inkwash.denoise.gaussian import GaussianDenoiser
 from inkwash.errors import unknown
 from inkwash.evaluation.segmentation import table
 from inkwash.evaluation.segmentation.cases import Cases
 from inkwash.evaluation.segmentation.levels import errors, of_noise
 from inkwash.evaluation.segmentation.rounds import Rounds
-from inkwash.systems.base import Generator, System
+from inkwash.systems.base import Generator
 from inkwash.systems.segmentation.mask_diffusion import MaskDiffusion, MaskDiffusionConfig
 from inkwash.systems.segmentation.ottl import E2, EXPERIMENTS, Experiment
 from inkwash.systems.segmenter import Segmenter
@@ -119,8 +120,14 @@ def working(
         found: Segmented = last.result
         figures = measured(found.cases)
     losses: list[float] = []
+    variance = None
     if isinstance(system, MaskDiffusion | Generator):
-        for done, loss in enumerate(_losses(system, images, seed), start=1):
+        items = torch.linspace(0, len(images) - 1, min(SHOWN, len(images))).round().long()
+        device = next(system.parameters()).device
+        shown = {name: value.to(device) for name, value in images.batch(items).items()}
+        x = system.diffused(shown, system.spec)
+        variance = x.var(dim=(0, *range(2, x.ndim)), correction=0).mean().item()
+        for done, loss in enumerate(_losses(system, x, shown, Noise(seed, items)), start=1):
             losses.append(loss)
             yield Progress(f"{experiment.name} losses", done, len(TIMES))
     denoiser = cast(GaussianDenoiser, getattr(system, "denoiser", None))
@@ -137,6 +144,7 @@ def working(
         times=list(times),
         log_snr=[denoiser.corruption.at(t).log_snr for t in times],
         data_error=losses,
+        variance=variance,
         noise_error=[of_noise(denoiser, loss, t) for loss, t in zip(losses, times, strict=True)],
     )
     yield Progress(f"{experiment.name} done", 1, 1, result=result)
@@ -147,13 +155,10 @@ def measured(cases: Cases) -> dict[str, float]:
     return {metric.name: metric.value for metric in table.rows(Rounds.of([cases])) if metric.name in FIGURES}
 
 
-def _losses(system: System, images: ImageSet, seed: int) -> Iterator[float]:
-    """The mean error of the clean data at each of `TIMES`, over at most `SHOWN` held-out images."""
-    some = torch.linspace(0, len(images) - 1, min(SHOWN, len(images))).round().long()
-    device = next(system.parameters()).device
-    batch = {name: value.to(device) for name, value in images.batch(some).items()}
-    assert isinstance(system, MaskDiffusion | Generator)
-    condition = system.condition(batch["image"] if isinstance(system, MaskDiffusion) else batch)  # type: ignore[arg-type]
-    x = system.diffused(batch, system.spec)
-    for error in errors(system.denoiser, x, TIMES, noise=Noise(seed, some), **condition):
+def _losses(
+    system: MaskDiffusion | Generator, x: Tensor, batch: dict[str, Tensor], noise: Noise
+) -> Iterator[float]:
+    """The mean error of the clean data `x` of a batch at each of `TIMES`."""
+    condition = system.condition(batch["image"]) if isinstance(system, MaskDiffusion) else system.condition(batch)
+    for error in errors(system.denoiser, x, TIMES, noise=noise, **condition):
         yield error.mean().item()
