@@ -40,7 +40,7 @@ def test_the_suggestion_is_the_best_of_all_shifts(radius):
     curve = recognisability(disc(64, radius))
     best = suggest(curve)[0]
     for name in CANDIDATES:
-        for shift in (0.25, 0.5, 1, 2, 3, 4, 6, 8, 12, 16, best.shift * 1.1, best.shift / 1.1):
+        for shift in (0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, best.shift * 1.1, best.shift / 1.1):
             assert gap(curve, name, shift) >= best.gap - 1e-4
     assert gap(curve, best.schedule, best.shift) == pytest.approx(best.gap, abs=1e-4)
     assert gap(curve, best.schedule, 1.0) == pytest.approx(best.unshifted, abs=1e-9)
