@@ -63,7 +63,6 @@ def analysing(
     if trains:
         check_pictures(collection)
     division = divisions(collection, 1, path)[0] if trains else None
-    target = empty_folder(out)
     yield from reading(images)
     yield Progress("looking at masks", 0, 1)
     some = torch.linspace(0, len(images) - 1, min(len(images), max(1, MOST_PIXELS // _pixels(images)))).round().long()
@@ -73,6 +72,7 @@ def analysing(
         raise WrongUse(f"{path}: the training masks are all empty: there is nothing to analyse")
     curve = recognisability(masks.encode(mask, classes))
     found = suggest(curve)
+    target = empty_folder(out)
     yield Progress("looking at masks", 1, 1)
 
     command = _command(path, out, minutes, steps, images.spec.size, slices, batch, seed, set, skip_bad)
