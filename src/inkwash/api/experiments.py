@@ -31,8 +31,8 @@ from inkwash.systems.segmentation.ottl import E2, EXPERIMENTS, Experiment
 from inkwash.systems.segmenter import Segmenter
 from inkwash.training.options import TrainOptions, parse
 
-# Close together where masks are nearly clean: there the loss turns.
-TIMES = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, *(k / 20 for k in range(2, 21)))
+# Close together where masks are nearly clean: there the loss turns. At t = 1 nothing but the prior is left to tell.
+TIMES = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, *(k / 20 for k in range(2, 20)), 0.98)
 SHOWN = 64
 # What the systems would choose for themselves, each in its own way: the same for all, so that only the task differs.
 _SAME = {"learning_rate": 1e-3, "ema": "0.05,0.1", "preview_every": None}
