@@ -244,8 +244,8 @@ def _trained(found: Analysis) -> list[Section]:
         Section(
             "Loss over time: the noise",
             "The mean squared error of the noise on held-out images. Where the loss of a mask lies far below that of "
-            "an image, the noise is trivial to tell from what is flat. To guess no noise misses 1; a network that predicts "
-            "the clean data misses more near t = 0 until it has been trained for long.",
+            "an image, the noise is trivial to tell from what is flat. To guess no noise misses 1; a network that "
+            "predicts the clean data misses more near t = 0 until it has been trained for long.",
             chart([Line(one.name, one.times, one.noise_error) for one in curves.values()],
                   x="t", y="error of the noise", log=True),
         ),
