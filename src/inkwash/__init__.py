@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         systems,
         training,
     )
+    from inkwash.api.analyse import analyse
     from inkwash.api.catalogue import catalogue
     from inkwash.api.cite import cite
     from inkwash.api.compare import compare
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _FUNCTIONS = {
+    "analyse": "analyse",
     "catalogue": "catalogue",
     "cite": "cite",
     "compare": "compare",
@@ -81,6 +83,7 @@ _FLOORS = (
 )
 
 __all__ = [
+    "analyse",
     "catalogue",
     "cite",
     "compare",

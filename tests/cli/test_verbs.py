@@ -160,6 +160,28 @@ def test_no_verb_has_a_negated_flag(inkwash):
     assert inkwash("data", "p", "--no-json").code == 2
 
 
+def test_analyse(inkwash, stand_in):
+    job = Job(Answer())
+    stand_in("analyse", analysing=job)
+    line = "analyse d --out o --steps 30 --size 48,32 --slices axial --batch 8 --seed 2 --set predict=eps base=16"
+    said = inkwash(*line.split(), "--skip-bad", "--json")
+    assert json.loads(said.out) == {"dice": 0.5}
+    assert job.args == (Path("d"),)
+    assert job.options == {
+        "out": Path("o"),
+        "minutes": None,
+        "steps": 30,
+        "size": (48, 32),
+        "slices": "axial",
+        "batch": 8,
+        "seed": 2,
+        "set": ("predict=eps", "base=16"),
+        "skip_bad": True,
+    }
+    assert inkwash("analyse", "d", "--out", "o", "--minutes", "0.5").out == "dice 0.5\n"
+    assert (job.options["minutes"], job.options["size"], job.options["slices"]) == (0.5, 64, None)
+
+
 def test_compare(inkwash, stand_in):
     job = Job(Answer())
     stand_in("compare", comparing=job)

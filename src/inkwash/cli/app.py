@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from cyclopts import App, Parameter
 
+from inkwash.cli.analyse import analyse
 from inkwash.cli.cite import cite
 from inkwash.cli.compare import compare
 from inkwash.cli.data import data
@@ -58,6 +59,7 @@ app = App(
 VERBS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "data": data,
+    "analyse": analyse,
     "train": train,
     "sample": sample,
     "predict": predict,

@@ -7,10 +7,15 @@ their variance. It is the plain diffusion segmenter, which the others set out fr
 
 Departures. Masks are pictures in [-1, 1], one a class where there are more than two, where the paper's are binary in
 {0, 1}. In the preset `quick` the network predicts the mask, on 2x2 patches, with a cosine schedule, and walks in 10
-steps of DDIM; `paper` is the published network with 1000 ancestral steps and an ensemble of 5.
+steps of DDIM; `paper` is the published network with 1000 ancestral steps and an ensemble of 5. `blind` is no part of
+the paper: it is one of the experiments of Öttl et al. 2024 (`systems/segmentation/ottl`).
 """
 
 from typing import Any, ClassVar
+
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
 
 from inkwash.data.spec import DataSpec
 from inkwash.systems import masks
@@ -38,6 +43,8 @@ class EnsemDiffConfig(MaskDiffusionConfig):
         }
     }
 
+    blind: bool = Field(False, description="show a grey picture instead of the image, to see what masks alone tell")
+
 
 class EnsemDiff(MaskDiffusion):
     """Masks drawn beside their image."""
@@ -60,3 +67,6 @@ class EnsemDiff(MaskDiffusion):
         self.denoiser = denoiser(
             config, unet(config, self.spec, inputs=pictures, outputs=out, image=spec.channels)
         )
+
+    def condition(self, image: Float[Tensor, "n c ..."]) -> dict[str, Any]:
+        return {"image": image.new_zeros(image.shape) if self.config.blind else image}

@@ -23,7 +23,7 @@ class MaskDiffusionConfig(NetworkConfig):
 
     schedule: str = Field("cosine", description=f"noise schedule: {', '.join(recipes.SCHEDULES)}")
     schedule_steps: int = Field(1000, ge=2, description="steps of the discrete schedule that it passes through")
-    shift: float = Field(1.0, gt=0, description="noise multiplied by this: flat masks shine through little noise")
+    shift: float = Field(1.0, gt=0, description="noise multiplied by this; inkwash analyse suggests how much")
     predict: Literal["eps", "x", "v", "velocity", "edm"] = Field("x", description="what the network predicts")
     weighting: Literal["simple", "min-snr", "p2", "edm", "vlb"] = Field("simple", description="over noise levels")
     times: Literal["uniform", "low-discrepancy", "log-normal", "importance"] = Field(
