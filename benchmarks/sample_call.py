@@ -42,12 +42,10 @@ def main() -> None:
     true = digits.truth(corruption, starts, 60 if options.quick else 400)
     theirs = dict(oracle.of_diffusers("linear", starts, true, BUDGET))
     best = min(theirs, key=theirs.__getitem__)
-    ours, times = BUDGET, oracle.tuned(corruption, starts, true, BUDGET, quick=options.quick)
-    for count in range(BUDGET - 1, 0, -1):
-        found = oracle.tuned(corruption, starts, true, count, quick=options.quick)
-        if found[0] > theirs[best]:
+    for ours in range(1, BUDGET + 1):
+        times = oracle.tuned(corruption, starts, true, ours, quick=options.quick)
+        if times[0] <= theirs[best]:
             break
-        ours, times = count, found
     words = f"{ours} evaluations (error {times[0]:.3f}) beside {BUDGET} (diffusers {best}, {theirs[best]:.3f})"
     rows = [row for batch in batches for row in measured(base, side, batch, rounds, best, times[2], words)]
     write("sample_call", "A whole sample call at equal error", rows, options.out, about=str(__doc__))

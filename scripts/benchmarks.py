@@ -7,10 +7,16 @@ and printed.
 
 import json
 import statistics
+import sys
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from support.record import number  # noqa: E402
+
+RESULTS = ROOT / "benchmarks" / "results"
 HEAD = "| | Inkwash | best peer | ratio | target | |\n|---|--:|---|--:|--:|---|"
 
 
@@ -22,10 +28,11 @@ def main() -> None:
         "Written by `make bench`. Less is better in every column but the ratio, which is the best peer's figure over "
         "ours in the same run. Medians of the runs, and in brackets the least and the greatest of them.",
     ]
-    targets = [row["met"] for result in found for row in combined(result)]
+    rows = [combined(result) for result in found]
+    targets = [row["met"] for part in rows for row in part]
     met, missed = targets.count(True), targets.count(False)
     parts.append(f"{met} of {met + missed} targets are met.")
-    parts += [section(result) for result in found]
+    parts += [section(result, part) for result, part in zip(found, rows, strict=True)]
     text = "\n\n".join(parts) + "\n"
     (RESULTS / "README.md").write_text(text, encoding="utf-8")
     print(text)
@@ -57,13 +64,13 @@ def verdict(target: str | None, ours: list[float], ratios: list[float]) -> bool 
     return bool(ours) and statistics.median(ours) <= limit
 
 
-def section(result: dict[str, Any]) -> str:
-    """A heading, the conditions, what was measured, and the rows."""
+def section(result: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    """A heading, the conditions, what was measured, and the rows, as of `combined`."""
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     dates = [result["date"], *(run["date"] for run in result["earlier"])]
     loads = [result["load"], *(run["load"] for run in result["earlier"])]
     lines = [HEAD]
-    for row in combined(result):
+    for row in rows:
         named = {name: statistics.median(values) for name, values in row["peers"].items() if values}
         best = min(named, key=named.__getitem__) if named else None
         peer = "" if best is None else f"{number(named[best])} {best}"
@@ -86,11 +93,6 @@ def spread(values: list[float]) -> str:
         return ""
     middle = number(statistics.median(values))
     return middle if len(values) == 1 else f"{middle} ({number(min(values))} to {number(max(values))})"
-
-
-def number(value: float) -> str:
-    """Three digits."""
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
 if __name__ == "__main__":

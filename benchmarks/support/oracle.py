@@ -60,14 +60,14 @@ def tuned(
     other = digits.starts(seed=1, count=fitted).float()
     by_hand = [recipes.GRIDS[name](corruption, budget) for name in ("log-snr", "karras", "uniform")]
     candidates = recipes.GRIDS["log-snr"](corruption, 32 if quick else CANDIDATES)
-    times = {t for grid in (candidates, *by_hand) for t in grid.times}
-    fine = _fine(corruption, Grid.of(sorted(times, reverse=True)), other)
+    joined = Grid.joined([candidates, *by_hand])
+    fine = _fine(corruption, joined, other)
     first = [choose(denoiser, fine, budget)]
-    first += [tuple(fine.times.index(t) for t in grid.times[:-1]) for grid in by_hand]
+    first += [tuple(joined.place(t) for t in grid.times[:-1]) for grid in by_hand]
     *_, best = search(denoiser, fine, first, tries=4 if quick else TRIES)
     error = digits.rms(_end(corruption, best.solver, best.solver.grid, starts), true)
     # The same times, fitted to the truth itself.
-    exact = _fine(corruption, Grid.of(sorted(times, reverse=True)), starts.float())
+    exact = _fine(corruption, joined, starts.float())
     known = Trajectory(exact.times, exact.z, exact.beliefs, true.float())
     return error, fit(denoiser, known, best.chosen).error, best.solver.times
 

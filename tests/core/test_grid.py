@@ -1,6 +1,7 @@
 """Grids: the times are the published ones, the pairs are the list, and what cannot be is refused."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -70,6 +71,18 @@ def test_start_at_enters_the_grid_at_exactly_that_time() -> None:
     assert grid.start_at(1.0) == grid
     with pytest.raises(WrongUse, match="can start in"):
         grid.start_at(0.0)
+
+
+def test_times_that_nearly_coincide_are_one() -> None:
+    """Two grids may have a time in common but for its last bit, and a multistep solver divides by that difference."""
+    fine, coarse = Grid.log_snr(Linear(), 96), Grid.log_snr(Linear(), 6)
+    both = sorted({*fine.times, *coarse.times})
+    assert min(s - t for t, s in pairwise(both)) < 1e-16
+    joined = Grid.joined([fine, coarse, Grid.uniform(7)])
+    assert all(s < t * (1 - 1e-3) for t, s in joined)
+    assert (joined.times[0], joined.times[-1]) == (1.0, 0.0)
+    for grid in (fine, coarse, Grid.uniform(7)):
+        assert all(abs(joined.times[joined.place(t)] - t) <= 1e-3 * t for t in grid.times)
 
 
 @pytest.mark.parametrize(

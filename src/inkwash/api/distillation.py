@@ -9,8 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from inkwash.api.given import AUGMENTS, of
-from inkwash.api.plain import plain
+from inkwash.api.given import AUGMENTS, of, said
 from inkwash.denoise.gaussian import GaussianDenoiser
 from inkwash.denoise.parameterization import Epsilon
 from inkwash.errors import WrongUse, unknown
@@ -210,4 +209,4 @@ def command(
     words += ["--updates", str(wanted.updates)] if wanted.updates else []
     words += ["--minutes", f"{wanted.minutes:g}"] if wanted.minutes else []
     words += ["--guidance", f"{wanted.guidance:g}", "--batch", str(options.batch), "--seed", str(options.seed)]
-    return shlex.join([*words, *(word for key, value in given.items() for word in ("--set", f"{key}={plain(value)}"))])
+    return shlex.join([*words, *said(given)])

@@ -25,7 +25,7 @@ from inkwash.memory.fence import fence
 from inkwash.memory.fit import BEYOND, Trial, best, needed, search, target
 from inkwash.memory.meter import meter
 from inkwash.sampling.tiled import grid_of
-from inkwash.systems.base import Generator
+from inkwash.systems.base import Generator, Way
 from inkwash.training.processes import from_all, together
 
 STAGE = "measuring memory"
@@ -123,6 +123,31 @@ def room(
     made = _agreed(made)
     yield Progress(STAGE, len(tried), len(tried), note=str(made))
     return made
+
+
+def planned(
+    system: Generator,
+    way: Way,
+    memory: str | None,
+    *,
+    count: int,
+    batch: int,
+    condition: Mapping[str, Tensor],
+    seed: int,
+    how: Mapping[str, Any],
+) -> Job[Progress, None, tuple[Way, int, Room | None]]:
+    """The way to draw, the pictures at a time, and the room they were chosen for: as asked where there is no limit.
+
+    Args:
+        way: what was asked for, and `how` the options that it was made from.
+        memory, count, batch, condition: as of `room`, which says what is raised.
+    """
+    if memory is None:
+        return way, batch, None
+    made = yield from room(
+        system, memory, count=count, batch=batch, condition=condition, how={**way.told, "seed": seed}
+    )
+    return system.way(**{**how, "tile": made.tile or how.get("tile")}), made.batch, made
 
 
 @contextmanager

@@ -182,11 +182,9 @@ def measuring(
     first, mine = share(count)
     shape = (system.spec.channels, *system.spec.size)
     kept = Kept(mine, shape, part)
-    room = None
-    if memory is not None:
-        drawn_how = {**way.told, "seed": seed}
-        room = yield from drawing_plan.room(system, memory, count=mine, batch=batch, condition=told, how=drawn_how)
-        batch, way = room.batch, system.way(**{**how, "tile": room.tile or how.get("tile")})
+    way, batch, room = yield from drawing_plan.planned(
+        system, way, memory, count=mine, batch=batch, condition=told, seed=seed, how=how
+    )
     advice = drawing_plan.advice(memory, batch, way.tile, max(system.spec.size))
     with watch(memory, device) as used, drawing_plan.advised(lambda: advice):
         frames: list[Tensor] = []

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from inkwash.api.plain import plain
 from inkwash.data.augment import Augment
 from inkwash.errors import WrongUse
 
@@ -24,6 +25,11 @@ def pairs(given: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
             raise WrongUse(f"--set takes key=value, not {pair!r}")
         found[key.strip()] = yaml.safe_load(value) if "," not in value or "[" in value else value
     return found
+
+
+def said(given: Mapping[str, Any]) -> list[str]:
+    """The words of a command line that give these options again."""
+    return [word for key, value in given.items() for word in ("--set", f"{key}={plain(value)}")]
 
 
 def of(part: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:

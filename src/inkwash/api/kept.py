@@ -15,7 +15,7 @@ from torch import Tensor
 from inkwash.data import cache
 from inkwash.errors import Failed
 from inkwash.memory import machine
-from inkwash.training.processes import join, processes
+from inkwash.training.processes import join, processes, share
 
 # Pictures that a process sends at a time.
 _SENT = 16
@@ -79,7 +79,7 @@ class Kept:
             sent = join(self.pictures[begin:end], senders * (end - begin))
             if whole is not None and sent is not None:
                 for rank, piece in enumerate(sent.split(end - begin)):
-                    whole.put(rank * each + min(rank, rest) + begin, piece)
+                    whole.put(share(count, rank)[0] + begin, piece)
             self._release()
         if whole is not None:
             self._map, self.pictures = whole._map, whole.pictures

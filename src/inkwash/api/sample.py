@@ -46,12 +46,9 @@ def sampling(
         way = system.way(**how)
     before, count = share(n)
     start = first + before
-    room = None
-    if memory is not None:
-        room = yield from drawing_plan.room(
-            system, memory, count=count, batch=batch, condition=told, how={**way.told, "seed": seed}
-        )
-        batch, way = room.batch, system.way(**{**how, "tile": room.tile or how.get("tile")})
+    way, batch, room = yield from drawing_plan.planned(
+        system, way, memory, count=count, batch=batch, condition=told, seed=seed, how=how
+    )
     facts = {"system": system.name, "run": str(run), **way.told, "backend": backend, "seed": seed}
 
     draws = system.draw(first + n, condition=told, first=start, count=count, seed=seed, batch=batch, **way.told)

@@ -15,8 +15,7 @@ from inkwash import systems
 from inkwash.api import previews, written
 from inkwash.api.describe import find, licence, looking, plan_of
 from inkwash.api.folder import check_empty
-from inkwash.api.given import AUGMENTS, augmentation, of, pairs
-from inkwash.api.plain import plain
+from inkwash.api.given import AUGMENTS, augmentation, of, pairs, said
 from inkwash.api.progress import Progress
 from inkwash.api.runs import build, default_device
 from inkwash.api.training_plan import planned
@@ -250,8 +249,7 @@ def _command(
     words += ["--steps", str(options.steps)] if options.steps else ["--minutes", f"{options.minutes:g}"]
     words += ["--batch", str(options.batch), "--seed", str(options.seed)]
     words += ["--memory", options.memory] if options.memory and "memory" not in given else []
-    words += [word for key, value in given.items() for word in ("--set", f"{key}={plain(value)}")]
-    return shlex.join(words)
+    return shlex.join([*words, *said(given)])
 
 
 def _moments(kind: type[System], images: ImageSet, most: int = 512, chunk: int = 16) -> dict[str, float]:

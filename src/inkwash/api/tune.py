@@ -84,7 +84,7 @@ def tuning(
 
     corruption = system.denoiser.corruption
     by_hand = {count: [recipes.GRIDS[name](corruption, count) for name in _GRIDS] for count in steps}
-    fine = _joined(recipes.GRIDS["log-snr"](corruption, candidates), [g for grids in by_hand.values() for g in grids])
+    fine = Grid.joined([recipes.GRIDS["log-snr"](corruption, candidates), *(g for v in by_hand.values() for g in v)])
 
     # Both lots are walked together; only the first is kept in full.
     noise = Noise(seed, [*range(_FITTED, _FITTED + items), *range(_JUDGED, _JUDGED + judged)])
@@ -106,7 +106,7 @@ def tuning(
     walks = []
     for count in steps:
         starts = [choose(way.denoiser, trajectory, count, seed=seed)]
-        starts += [[fine.times.index(t) for t in grid.times[:-1]] for grid in by_hand[count]]
+        starts += [[fine.place(t) for t in grid.times[:-1]] for grid in by_hand[count]]
         done = 0
         for done, best in enumerate(search(way.denoiser, trajectory, starts, tries=tries, **fitted), start=1):
             yield Progress(f"tuning {count} steps", done, len(starts) + tries, note=f"error {best.error:.4f}")
@@ -154,8 +154,3 @@ def tune(run: str | Path, *, steps: Sequence[int], **options: Any) -> Tuning:
     *_, last = tuning(run, steps=steps, **options)
     result: Tuning = last.result
     return result
-
-
-def _joined(fine: Grid, grids: list[Grid]) -> Grid:
-    """All times of all grids."""
-    return Grid.of(sorted({t for grid in (fine, *grids) for t in grid.times}, reverse=True))

@@ -12,6 +12,7 @@ from inkwash.errors import WrongUse
 
 # Where alpha(1) = 0 the log-SNR of t = 1 is -inf; grids in log-SNR then count from here, sigma / alpha = 1100.
 _FLOOR = -14.0
+_SAME = 1e-3
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,22 @@ class Grid:
         if not self.times[-1] < t <= self.times[0]:
             raise WrongUse(f"this grid can start in ({self.times[-1]}, {self.times[0]}], not at {t}")
         return Grid.of([t, *(s for s in self.times if s < t)])
+
+    def place(self, t: float) -> int:
+        """The index of the time nearest to `t`."""
+        return min(range(len(self.times)), key=lambda i: abs(self.times[i] - t))
+
+    @classmethod
+    def joined(cls, grids: Iterable["Grid"]) -> "Grid":
+        """The times of all grids. Of those that differ by less than a thousandth the later one is left out.
+
+        A multistep solver divides by the steps before, and a step of next to nothing makes rounding errors large.
+        """
+        kept: list[float] = []
+        for t in sorted({t for grid in grids for t in grid.times}, reverse=True):
+            if not kept or t < kept[-1] * (1 - _SAME):
+                kept.append(t)
+        return cls.of(kept)
 
     @classmethod
     def of(cls, times: Iterable[float]) -> "Grid":

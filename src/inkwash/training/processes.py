@@ -177,11 +177,15 @@ def check_same(values: Mapping[str, Any]) -> None:
                 )
 
 
-def share(count: int) -> tuple[int, int]:
-    """The first of this process's share of `count` items, and how many it has: shares differ by one at most."""
+def share(count: int, rank: int | None = None) -> tuple[int, int]:
+    """The first of a process's share of `count` items, and how many it has: shares differ by one at most.
+
+    Args:
+        rank: which process; this one by default.
+    """
     group = processes()
     each, rest = divmod(count, group.num_processes)
-    rank = group.process_index
+    rank = group.process_index if rank is None else rank
     return rank * each + min(rank, rest), each + (rank < rest)
 
 
