@@ -3,13 +3,13 @@
 import os
 
 import torch
-from accelerate import PartialState
 from heavy import MIB, Heavy, options
 from standin import Squares
 
+from inkwash.training.processes import processes
 from inkwash.training.rehearsal import Rehearsal
 
-rank = PartialState(cpu=True).process_index
+rank = processes().process_index
 held = torch.ones(200 * MIB * rank, dtype=torch.uint8)
 rehearsal = Rehearsal(Heavy(), Squares(), options(), None)
 trials = [rehearsal(1, False), rehearsal(2, True)]
