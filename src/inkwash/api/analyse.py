@@ -12,7 +12,6 @@ from inkwash.api.analysis import Analysis, Schedule, Trained, left_by, page
 from inkwash.api.comparison.divisions import divisions
 from inkwash.api.describe import find, licence, looking
 from inkwash.api.folder import check_empty, empty_folder
-from inkwash.api.mask_evaluation import check_pictures
 from inkwash.api.mask_page import CAUTION
 from inkwash.api.plain import plain
 from inkwash.api.progress import Progress
@@ -60,8 +59,9 @@ def analysing(
     collection = find(path, skip_bad=skip_bad)
     yield from looking(collection)
     images = _images(collection, path, size, slices)
-    if trains:
-        check_pictures(collection)
+    if trains and isinstance(collection, VolumeCollection):
+        what = "the experiments train on pictures; leave out --minutes and --steps, and its masks are looked at"
+        raise WrongUse(f"{path} holds scans: {what}")
     division = divisions(collection, 1, path)[0] if trains else None
     yield from reading(images)
     yield Progress("looking at masks", 0, 1)

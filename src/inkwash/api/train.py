@@ -16,6 +16,7 @@ from inkwash.api import previews, written
 from inkwash.api.describe import find, licence, looking, plan_of
 from inkwash.api.folder import check_empty
 from inkwash.api.given import AUGMENTS, augmentation, of, pairs, said
+from inkwash.api.plain import plain
 from inkwash.api.progress import Progress
 from inkwash.api.runs import build, default_device
 from inkwash.api.training_plan import planned
