@@ -38,6 +38,7 @@ def test_train(inkwash, stand_in):
         "steps": 7,
         "minutes": None,
         "size": 32,
+        "slices": None,
         "batch": 4,
         "seed": 9,
         "memory": "4GB",
@@ -186,7 +187,7 @@ def test_compare(inkwash, stand_in):
     job = Job(Answer())
     stand_in("compare", comparing=job)
     line = "compare d --systems a,b,c --out o --minutes 2 --folds 3 --seeds 2 --cross e --baseline b --size 48 "
-    line += "--batch 8 --draws 5 --set base=8 a.x=1 --set y=2 --skip-bad --json"
+    line += "--slices axial --batch 8 --draws 5 --set base=8 a.x=1 --set y=2 --skip-bad --json"
     said = inkwash(*line.split())
     assert json.loads(said.out) == {"dice": 0.5}
     assert job.args == (Path("d"), ["a", "b", "c"])
@@ -199,6 +200,7 @@ def test_compare(inkwash, stand_in):
         "cross": Path("e"),
         "baseline": "b",
         "size": 48,
+        "slices": "axial",
         "batch": 8,
         "draws": 5,
         "set": ("base=8", "a.x=1", "y=2"),

@@ -153,7 +153,7 @@ def test_too_few_evaluations_are_refused(ddpm):
 
 
 def test_systems_are_found_by_name_and_task():
-    segmenters = ["dynunet", "ensemdiff", "hidiff", "ldseg", "medsegdiff", "sdseg", "unet"]
+    segmenters = ["dynunet", "ensemdiff", "hidiff", "ldseg", "medsegdiff", "sdseg", "unet", "zero-shot"]
     assert systems.names() == sorted(["ddpm", "polyp-ddpm", *segmenters])
     assert systems.names(task="synthesis") == ["polyp-ddpm"]
     assert systems.names(task="segmentation") == segmenters

@@ -315,7 +315,7 @@ def test_every_option_does_something(tmp_path: Path, change: dict[str, Any]) -> 
 
 
 def test_bf16_computes_in_bf16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inkwash.training.loop.bf16", lambda precision, device: precision == "bf16")
+    monkeypatch.setattr("inkwash.training.loop.bf16", lambda precision, device, spatial: precision == "bf16")
     seen: list[torch.dtype] = []
     for precision in ("fp32", "bf16"):
         system = Tiny()

@@ -51,9 +51,11 @@ def test_bf16_only_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch, n
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     cpu = torch.device("cpu")
     assert bf16("auto", cpu) is native
+    assert bf16("auto", cpu, spatial=3) is False
     assert bf16("fp32", cpu) is False
     if native:
         assert bf16("bf16", cpu) is True
+        assert bf16("bf16", cpu, spatial=3) is True
     else:
         with pytest.raises(WrongUse, match=r"precision = 'bf16'.*use precision=auto"):
             bf16("bf16", cpu)

@@ -115,7 +115,7 @@ class _Training:
             )
         check_same({**options.model_dump(), "data": images.fingerprint})
         self.part = options.batch // (self.processes * options.accumulation)
-        self.bf16 = bf16(options.precision, self.device)
+        self.bf16 = bf16(options.precision, self.device, len(images.spec.size))
         # What convolutions are fastest in on GPUs; on processors our U-Net is as fast either way.
         self.format = {4: torch.channels_last, 5: torch.channels_last_3d}.get(len(images.spec.size) + 2)
         if options.checkpointing:

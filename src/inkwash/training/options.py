@@ -65,7 +65,9 @@ class TrainOptions(BaseModel):
     weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False, description="of AdamW")
     betas: Annotated[tuple[_Beta, _Beta], BeforeValidator(listed)] = Field((0.9, 0.99), description="of AdamW")
     clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null leaves it as it is")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the hardware has it")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: bf16 where the hardware has it, for volumes on GPUs only"
+    )
     ema: Annotated[tuple[_Width, ...], BeforeValidator(listed)] = Field(
         (0.05, 0.10), description="relative widths of the averages of the weights; the first is the model, none the raw"
     )
@@ -134,8 +136,14 @@ def cadence(every: str) -> tuple[int | None, float]:
     return None, float(amount) * (60.0 if unit.startswith("minute") else 1.0)
 
 
-def bf16(precision: str, device: torch.device) -> bool:
+def bf16(precision: str, device: torch.device, spatial: int = 2) -> bool:
     """Whether to compute in bf16 on this device.
+
+    On a processor `auto` leaves volumes in fp32, though bf16 is twice as fast there: oneDNN's bf16 gradient of a 3-D
+    convolution's weights holds unwritten memory where a feature map is two voxels wide (torch 2.13).
+
+    Args:
+        spatial: dimensions of the data.
 
     Raises:
         WrongUse: bf16 was asked for and the hardware would only emulate it.
@@ -150,4 +158,5 @@ def bf16(precision: str, device: torch.device) -> bool:
             f"precision = 'bf16': this {device.type} has no bf16 arithmetic and would emulate it, "
             "many times slower than fp32: use precision=auto or precision=fp32"
         )
-    return native and precision != "fp32"
+    sound = precision == "bf16" or device.type == "cuda" or spatial < 3
+    return native and sound and precision != "fp32"
