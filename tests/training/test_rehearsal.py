@@ -90,28 +90,27 @@ def test_a_training_after_it_is_bit_for_bit_that_without(tmp_path: Path):
     assert changed(states[0], states[1]) == []
 
 
+def alone(*words: object) -> list[int]:
+    """What `rehearse_alone.py` prints: what other tests freed in this process would be used again."""
+    script = Path(__file__).with_name("rehearse_alone.py")
+    done = subprocess.run([sys.executable, script, *map(str, words)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [int(word) for word in done.stdout.split()]
+
+
 def test_peaks_are_sums_of_tensors():
     """Ten tensors an item, five with checkpointing, and two at least that come and go."""
-    rehearsal = Rehearsal(Heavy(), Squares(), options(), None)
-    plain = [rehearsal(part, False).peak for part in (1, 2, 4)]
-    twice = [rehearsal(part, True).peak for part in (1, 2, 4)]
-    for peaks, tensors in ((plain, 10), (twice, 7)):
-        assert peaks[1] - peaks[0] == pytest.approx(tensors * TENSOR, abs=NOISE)
-        assert peaks[2] - peaks[1] == pytest.approx(2 * tensors * TENSOR, abs=NOISE)
-    assert plain[0] - rehearsal.before > 10 * TENSOR - NOISE
+    before, *peaks = alone()
+    for (one, two, four), tensors in ((peaks[:3], 10), (peaks[3:], 7)):
+        assert two - one == pytest.approx(tensors * TENSOR, abs=NOISE)
+        assert four - two == pytest.approx(2 * tensors * TENSOR, abs=NOISE)
+    assert peaks[0] - before > 10 * TENSOR - NOISE
 
 
 @pytest.mark.parametrize(("part", "checkpointing"), [(4, False), (1, False), (2, True)])
 def test_it_is_what_the_training_takes(tmp_path: Path, part: int, checkpointing: bool):
-    chosen = options(steps=4, accumulation=4 // part, checkpointing=checkpointing, memory="100%")
-    system, images = Heavy(), Squares()
-    rehearsed = Rehearsal(system, images, chosen, None)(part, checkpointing)
-    run = begin(tmp_path / "run", system, images, chosen)
-    heap.settle()
-    list(fit(system, images, run, chosen))
-    rows = run.metrics()
-    assert [row["part"] for row in rows] == [part] * 4
-    assert rows[-1]["memory"] == pytest.approx(rehearsed.peak, abs=2 * NOISE)
+    rehearsed, taken = alone(tmp_path / "run", part, checkpointing)
+    assert taken == pytest.approx(rehearsed, abs=2 * NOISE)
 
 
 def test_a_preview_and_a_checkpoint_count(monkeypatch):
