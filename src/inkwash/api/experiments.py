@@ -35,7 +35,8 @@ from inkwash.training.options import TrainOptions, parse
 TIMES = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, *(k / 20 for k in range(2, 20)), 0.98)
 SHOWN = 64
 # What the systems would choose for themselves, each in its own way: the same for all, so that only the task differs.
-_SAME = {"learning_rate": 1e-3, "ema": "0.05,0.1", "preview_every": None}
+# The noise is the one that the papers have: what another does is the question.
+_SAME = {"learning_rate": 1e-3, "ema": "0.05,0.1", "preview_every": None, "shift": 1.0, "sampling_steps": 10}
 _APART = ("preset", "data_mean", "data_std", "blind", "steps", "minutes", "batch", "seed")
 
 

@@ -24,6 +24,10 @@ Departures from the paper.
   image says of the mask compared with the noisy mask at each pixel, which takes longer to learn. In `paper` an
   untrained refiner takes each pixel for unflipped with probability 0.95 (a logit of -3). Either way what is not trained
   draws masks of the prior.
+- In `quick` a mask takes 1 evaluation of the refiner, `paper` takes the 10 of the paper. The pixels of a step are drawn
+  by themselves, which leaves speckle where the belief is unsure, and a refiner that had minutes takes the speckle for
+  mask: Kvasir-SEG at 64 x 64 after 4 minutes, 80 images held out of the training split, Dice of 1, 2, 3 and 10 steps:
+  0.58, 0.34, 0.36, 0.40.
 - Masks of more than two classes have one Bernoulli a class, as in the paper; their probabilities are scaled to add up
   to 1. Of two classes there is one picture and `p` is its sigmoid: the published code's softmax over one picture is 1.
 - `lambda` is not stated; the published code's default, 0, would leave the segmenter alone. Here it is 1. The linear
@@ -74,6 +78,7 @@ class HiDiffConfig(NetworkConfig):
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {
             "predict": "flip",
+            "sampling_steps": 10,
             "base": 128,
             "multipliers": (1, 1, 2, 2, 4, 4),
             "blocks": 1,
@@ -92,7 +97,7 @@ class HiDiffConfig(NetworkConfig):
     retention: str = Field("cosine", description=f"how long pixels last: {', '.join(recipes.RETENTIONS)}")
     schedule_steps: int = Field(10, ge=2, description="steps of the diffusion that the refiner is trained on")
     sampler: Literal["ddpm", "ddim"] = Field("ddpm", description="how a step back is drawn")
-    sampling_steps: int = Field(10, ge=1, description="evaluations of the refiner a mask; at most schedule_steps")
+    sampling_steps: int = Field(1, ge=1, description="evaluations of the refiner a mask; at most schedule_steps")
 
     @model_validator(mode="after")
     def _sound(self) -> "HiDiffConfig":

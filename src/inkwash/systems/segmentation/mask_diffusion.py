@@ -17,13 +17,19 @@ from inkwash.systems import masks, recipes
 from inkwash.systems.segmentation.network import NetworkConfig
 from inkwash.systems.segmenter import Segmenter
 
+# Without it a mask shows through its noise for most of the times, and a network that has minutes learns to copy what it
+# sees and not to look at the image. Kvasir-SEG at 64 x 64, 4 minutes on one thread, 80 images held out of the training
+# split, mean of 5 draws: EnsemDiff at 1, 4 and 16 reaches a Dice of 0.34, 0.38 and 0.41, MedSegDiff at 1 and 16 of 0.25
+# and 0.61. A harder noise is also what arXiv 2504.05977 finds (an input scaled to a tenth).
+_SHIFT = 16.0
+
 
 class MaskDiffusionConfig(NetworkConfig):
     """Options of the diffusion of a mask."""
 
     schedule: str = Field("cosine", description=f"noise schedule: {', '.join(recipes.SCHEDULES)}")
     schedule_steps: int = Field(1000, ge=2, description="steps of the discrete schedule that it passes through")
-    shift: float = Field(1.0, gt=0, description="noise multiplied by this; inkwash analyse suggests how much")
+    shift: float = Field(_SHIFT, gt=0, description="noise multiplied by this; inkwash analyse suggests how much")
     predict: Literal["eps", "x", "v", "velocity", "edm"] = Field("x", description="what the network predicts")
     weighting: Literal["simple", "min-snr", "p2", "edm", "vlb"] = Field("simple", description="over noise levels")
     times: Literal["uniform", "low-discrepancy", "log-normal", "importance"] = Field(
@@ -31,7 +37,8 @@ class MaskDiffusionConfig(NetworkConfig):
     )
     learned_variance: bool = Field(False, description="learn the step's variance too (iDDPM's hybrid loss)")
     sampler: str = Field("ddim", description=f"solver or solver@grid; solvers: {', '.join(recipes.SOLVERS)}")
-    sampling_steps: int = Field(10, ge=1, description="evaluations of the network a mask")
+    sampling_steps: int = Field(2, ge=1, description="evaluations of the network a mask")
+    draws: int = Field(5, ge=1, description="masks drawn for an image when none are asked for")
     data_mean: float = Field(0.0, description="mean of the training masks as pictures; measured by train")
     data_std: float = Field(1.0, gt=0, description="standard deviation of the same; measured by train")
 

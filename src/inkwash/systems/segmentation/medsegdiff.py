@@ -25,8 +25,9 @@ are recalled and could not be checked. The band-pass is a function of the freque
 that the filtered affinity is an attention between filtered maps; its softmax is ours.
 
 Of both. Masks are pictures in [-1, 1], one a class where there are more than two, where theirs are binary in {0, 1};
-norms are by group. In the preset `quick` the network predicts the mask, on 2x2 patches, with a cosine schedule, and
-walks in 10 steps of DDIM; `paper` is MedSegDiff-B with 100 ancestral steps and an ensemble of 25.
+norms are by group. In the preset `quick` the network predicts the mask, on 2x2 patches, with a cosine schedule of 16
+times the noise, and draws 5 masks in 2 steps of DDIM each; `paper` is MedSegDiff-B with 100 ancestral steps and an
+ensemble of 25.
 """
 
 import math
@@ -59,6 +60,7 @@ class MedSegDiffConfig(MaskDiffusionConfig):
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {
             "schedule": "linear",
+            "shift": 1.0,
             "predict": "eps",
             "times": "uniform",
             "learned_variance": True,
