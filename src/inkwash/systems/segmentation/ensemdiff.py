@@ -6,9 +6,10 @@ in DDPM otherwise (linear betas, epsilon-prediction, a learned variance); severa
 their variance. It is the plain diffusion segmenter, which the others set out from.
 
 Departures. Masks are pictures in [-1, 1], one a class where there are more than two, where the paper's are binary in
-{0, 1}. In the preset `quick` the network predicts the mask, on 2x2 patches, with a cosine schedule of 16 times the noise,
-and draws 5 masks in 2 steps of DDIM each; `paper` is the published network with 1000 ancestral steps and an ensemble of 5. `blind` is no part of
-the paper: it is one of the experiments of Öttl et al. 2024 (`systems/segmentation/ottl`).
+{0, 1}. In the preset `quick` the network predicts the mask, on 2x2 patches, with a cosine schedule of 16 times the
+noise, and draws 5 masks in 2 steps of DDIM each; `paper` is the published network with 1000 ancestral steps and an
+ensemble of 5. `blind` is no part of the paper: it is one of the experiments of Öttl et al. 2024
+(`systems/segmentation/ottl`).
 """
 
 from typing import Any, ClassVar
