@@ -20,7 +20,7 @@ from torch import Tensor
 
 from inkwash.data.spec import DataSpec
 from inkwash.systems import masks
-from inkwash.systems.segmentation.mask_diffusion import MaskDiffusion, MaskDiffusionConfig, denoiser
+from inkwash.systems.segmentation.mask_diffusion import GUIDED_DIFFUSION, MaskDiffusion, MaskDiffusionConfig, denoiser
 from inkwash.systems.segmentation.network import unet
 
 
@@ -28,21 +28,7 @@ class EnsemDiffConfig(MaskDiffusionConfig):
     """Options of EnsemDiff."""
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "paper": {
-            "schedule": "linear",
-            "shift": 1.0,
-            "predict": "eps",
-            "times": "uniform",
-            "learned_variance": True,
-            "base": 128,
-            "multipliers": (1, 1, 2, 2, 4, 4),
-            "blocks": 2,
-            "attention": (16,),
-            "patch": 1,
-            "sampler": "ddpm",
-            "sampling_steps": 1000,
-            "draws": 5,
-        }
+        "paper": {**GUIDED_DIFFUSION, "sampling_steps": 1000, "draws": 5}
     }
 
     blind: bool = Field(False, description="show a grey picture instead of the image, to see what masks alone tell")

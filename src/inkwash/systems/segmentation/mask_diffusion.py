@@ -23,6 +23,21 @@ from inkwash.systems.segmenter import Segmenter
 # and 0.61. A harder noise is also what arXiv 2504.05977 finds (an input scaled to a tenth).
 _SHIFT = 16.0
 
+# The published code of these systems is guided-diffusion (Dhariwal & Nichol 2021) with another condition.
+GUIDED_DIFFUSION: dict[str, Any] = {
+    "schedule": "linear",
+    "shift": 1.0,
+    "predict": "eps",
+    "times": "uniform",
+    "learned_variance": True,
+    "base": 128,
+    "multipliers": (1, 1, 2, 2, 4, 4),
+    "blocks": 2,
+    "attention": (16,),
+    "patch": 1,
+    "sampler": "ddpm",
+}
+
 
 class MaskDiffusionConfig(NetworkConfig):
     """Options of the diffusion of a mask."""

@@ -45,7 +45,7 @@ from inkwash.systems import masks
 from inkwash.systems.segmentation.anchor_condition import AnchoredUNet, ConditionUNet, Reading
 from inkwash.systems.segmentation.dynamic_condition import DynamicConditionUNet
 from inkwash.systems.segmentation.losses import cross_entropy, soft_dice
-from inkwash.systems.segmentation.mask_diffusion import MaskDiffusion, MaskDiffusionConfig, denoiser
+from inkwash.systems.segmentation.mask_diffusion import GUIDED_DIFFUSION, MaskDiffusion, MaskDiffusionConfig, denoiser
 from inkwash.systems.segmentation.network import attends
 
 _OF_VERSION = {
@@ -58,22 +58,7 @@ class MedSegDiffConfig(MaskDiffusionConfig):
     """Options of MedSegDiff."""
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "paper": {
-            "schedule": "linear",
-            "shift": 1.0,
-            "predict": "eps",
-            "times": "uniform",
-            "learned_variance": True,
-            "base": 128,
-            "multipliers": (1, 1, 2, 2, 4, 4),
-            "blocks": 2,
-            "attention": (16,),
-            "patch": 1,
-            "sampler": "ddpm",
-            "sampling_steps": 100,
-            "draws": 25,
-            "merge": "staple",
-        }
+        "paper": {**GUIDED_DIFFUSION, "sampling_steps": 100, "draws": 25, "merge": "staple"}
     }
 
     version: Literal[1, 2] = Field(1, description="1: MedSegDiff, 2: MedSegDiff-V2")
