@@ -27,7 +27,8 @@ from inkwash.errors import WrongUse
 from inkwash.training import Run
 
 SYSTEMS = ("unet", "ensemdiff")
-TOLD = {"size": 32, "batch": 4, "set": [*(f"{k}={v}" for k, v in TINY.items()), "ensemdiff.sampling_steps=2"]}
+OWN = ["ensemdiff.sampling_steps=2", "ensemdiff.draws=1"]
+TOLD = {"size": 32, "batch": 4, "set": [*(f"{k}={v}" for k, v in TINY.items()), *OWN]}
 
 
 def discs(folder: Path, count: int, *, seed: int = 0, classes: int = 1, split: str = "") -> Path:

