@@ -62,7 +62,7 @@ def main() -> None:
     made.add_argument("--cases", type=int, default=12, help="held-out images that Dice is the mean of")
     options = made.parse_args()
     cases, rounds = (2, 1) if options.quick else (options.cases, 3)
-    rows = []
+    rows, data = [], find(options.data)
     with tempfile.TemporaryDirectory() as folder:
         for system, (published, ours) in PROCEDURES.items():
             run = None if options.runs is None else next(iter(sorted(options.runs.glob(f"{system}*"))), None)
@@ -73,7 +73,7 @@ def main() -> None:
                 run, minutes = Path(folder) / system, {"steps": 5} if options.quick else {"minutes": options.minutes}
                 inkwash.train(system, options.data, out=run, **minutes)
             model = inkwash.load(run)
-            images = find(options.data).images("test", model.spec.size, channels=model.spec.channels)
+            images = data.images("test", model.spec.size, channels=model.spec.channels)
             slow = Procedure(published.sampler, min(published.steps, 20), 2) if options.quick else published
             rows.append(measured(system, model, images, slow, ours, cases, rounds))
     title = "One image segmented, beside the procedure of the paper"

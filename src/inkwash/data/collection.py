@@ -46,11 +46,11 @@ class Collection:
 
     @property
     def splits(self) -> list[str]:
-        """The split of every picture that can be used, in the order of `samples`."""
+        """The split of everything that can be used, in the order of `samples`."""
         return list(self._looked().splits)
 
     def samples(self, split: str = "all") -> list[Sample]:
-        """The pictures of a split that can be used, as far as leaks are concerned; none where it is empty."""
+        """What can be used of a split, as far as leaks are concerned; none where it is empty."""
         seen = self._looked()
         return [sample for sample, own in zip(seen.samples, seen.splits, strict=True) if split in (own, "all")]
 
@@ -88,7 +88,8 @@ class Collection:
         seen = self._looked()
         where = self.source.path
         if seen.problems and not self.skip_bad:
-            raise WrongUse(f"{where}: {describe_problems(seen)}; mend them, or leave them out with --skip-bad")
+            bad = describe_problems(seen.problems, "file")
+            raise WrongUse(f"{where}: {bad}; mend them, or leave them out with --skip-bad")
         if split not in ("train", "val", "test", "all"):
             raise unknown("split", split, ("train", "val", "test", "all"))
         if fit not in get_args(Fit):
@@ -135,9 +136,9 @@ class Collection:
         return self._survey
 
 
-def describe_problems(seen: Survey, most: int = 3) -> str:
-    """The first bad files in one line."""
-    first = "; ".join(f"{name} {reason}" for name, reason in seen.problems[:most])
-    rest = len(seen.problems) - most
-    word = "file" if len(seen.problems) == 1 else "files"
-    return f"{len(seen.problems)} bad {word}: {first}" + (f"; and {rest} more" if rest > 0 else "")
+def describe_problems(problems: Sequence[tuple[str, str]], one: str, most: int = 3) -> str:
+    """The first of what is bad, as (name, reason), in one line; `one` of them is called so."""
+    first = "; ".join(f"{name} {reason}" for name, reason in problems[:most])
+    rest = len(problems) - most
+    word = one if len(problems) == 1 else f"{one}s"
+    return f"{len(problems)} bad {word}: {first}" + (f"; and {rest} more" if rest > 0 else "")

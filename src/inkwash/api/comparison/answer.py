@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
+from torch import Tensor
 
 from inkwash.api.comparison import table
 from inkwash.api.comparison.divisions import Division
@@ -14,6 +16,7 @@ from inkwash.api.comparison.plan import Plan
 from inkwash.api.comparison.table import Table, tabled
 from inkwash.api.comparison.work import Job, Result, cases
 from inkwash.api.describe import licence
+from inkwash.api.held import Held
 from inkwash.api.held_out import held
 from inkwash.api.runs import build
 from inkwash.atomic import write_text
@@ -96,7 +99,10 @@ def answer(
     system = build(run)
     assert isinstance(system, Segmenter)
     data, other_data = (Path(path).name for path in paths)
-    floors = [_mean(part, system, plan, out, part.collection, part.split) for part in parts]
+    runs = [Run.open(Job(system=next(iter(plan.systems)), fold=part.fold, seed=0).run(out)) for part in parts]
+    means = [held(system, one, part.collection, "train").mean() for one, part in zip(runs, parts, strict=True)]
+    measured = [held(system, one, part.collection, part.split) for one, part in zip(runs, parts, strict=True)]
+    floors = [_floor(mean, some) for mean, some in zip(means, measured, strict=True)]
     shared = parts[0].whole
     what = f"split {parts[0].split!r}" if shared else f"{len(parts)}-fold cross-validation"
     floor = Rounds.of(floors if shared else [Cases.joined(floors)])
@@ -104,11 +110,12 @@ def answer(
     if other is not None:
         # Every model measures all of it: each is a round of its own.
         every = {name: [[one] for some in theirs for one in some] for name, theirs in rounds.items()}
-        floor = Rounds.of([_mean(part, system, plan, out, other, "all") for part in parts])
+        crossed = [held(system, one, other, "all") for one in runs]
+        floor = Rounds.of([_floor(mean, some) for mean, some in zip(means, crossed, strict=True)])
         what = f"all of it, by the models of {data}"
         tables.append(tabled(every, own, baseline, floor, data=other_data, what=what, cross=True))
     found = {name: Rounds.of([cases(some, cross=False) for some in theirs]) for name, theirs in rounds.items()}
-    said = [*held(system, run, parts[0].collection, parts[0].split).notes(), *notes(found[baseline])]
+    said = [*measured[0].notes(), *notes(found[baseline])]
     if isinstance(parts[0].collection, VolumeCollection):
         said.append(LIKENESS)
     said += _unequal(tables[0])
@@ -159,11 +166,9 @@ def _rounds(plan: Plan, parts: Sequence[Division], done: dict[Job, Result]) -> d
     return found
 
 
-def _mean(part: Division, system: Segmenter, plan: Plan, out: Path, collection: Collection, split: str) -> Cases:
-    """What the mean of the training masks of a division gets."""
-    run = Run.open(Job(system=next(iter(plan.systems)), fold=part.fold, seed=0).run(out))
-    measured = held(system, run, collection, split)
-    return measured.of_mean(held(system, run, part.collection, "train").mean(), torch.arange(len(measured)))
+def _floor(mean: Float[Tensor, "k *size"], measured: Held) -> Cases:
+    """What the mean of training masks gets."""
+    return measured.of_mean(mean, torch.arange(len(measured)))
 
 
 def _unequal(found: Table) -> list[str]:

@@ -3,8 +3,7 @@
 import copy
 from collections.abc import Iterator, Sequence
 
-from inkwash.data.collection import Collection
-from inkwash.data.leaks import Sample
+from inkwash.data.collection import Collection, describe_problems
 from inkwash.data.source import Source
 from inkwash.data.spec import DataSpec
 from inkwash.data.volumes.cases import Cases
@@ -46,16 +45,6 @@ class VolumeCollection(Collection):
     def given(self) -> set[str]:
         """The splits that the data comes with."""
         return {case.split for case in self.cases.cases if case.split}
-
-    @property
-    def splits(self) -> list[str]:
-        """The split of every scan that can be used, in the order of `samples`."""
-        return list(self._looked().splits)
-
-    def samples(self, split: str = "all") -> list[Sample]:
-        """The scans of a split that can be used, as far as leaks are concerned; none where it is empty."""
-        seen = self._looked()
-        return [sample for sample, own in zip(seen.samples, seen.splits, strict=True) if split in (own, "all")]
 
     def divided(self, splits: Sequence[str], rule: str) -> "VolumeCollection":
         """The same scans in other splits, which also decide how they are read.
@@ -112,7 +101,8 @@ class VolumeCollection(Collection):
         """The places of the scans of a split in what was seen of all."""
         seen, where = self._looked(), self.source.path
         if seen.problems and not self.skip_bad:
-            raise WrongUse(f"{where}: {describe_problems(seen)}; mend them, or leave them out with --skip-bad")
+            bad = describe_problems(seen.problems, "scan")
+            raise WrongUse(f"{where}: {bad}; mend them, or leave them out with --skip-bad")
         if split not in ("train", "val", "test", "all"):
             raise unknown("split", split, ("train", "val", "test", "all"))
         chosen = [i for i, s in enumerate(seen.splits) if split in (s, "all")]
@@ -126,14 +116,6 @@ class VolumeCollection(Collection):
             pass
         assert self._seen is not None
         return self._seen
-
-
-def describe_problems(seen: Survey, most: int = 3) -> str:
-    """The first bad scans in one line."""
-    first = "; ".join(f"{name} {reason}" for name, reason in seen.problems[:most])
-    rest = len(seen.problems) - most
-    word = "scan" if len(seen.problems) == 1 else "scans"
-    return f"{len(seen.problems)} bad {word}: {first}" + (f"; and {rest} more" if rest > 0 else "")
 
 
 def sizes(size: int | tuple[int, ...], *, flat: bool) -> tuple[int, ...]:
