@@ -16,7 +16,7 @@ from support.timing import Spread
 
 def main() -> None:
     options = parse(__doc__)
-    base, side, repeats = (32, 16, 1) if options.quick else (64, 64, 3)
+    base, side, repeats = (32, 16, 1) if options.quick else (64, 64, 2)
     batches = (1,) if options.quick else (1, 4)
     rows = [row for batch in batches for row in measured(base, batch, side, repeats)]
     write("memory", "Peak memory above the weights", rows, options.out, about=str(__doc__))

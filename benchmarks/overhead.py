@@ -59,7 +59,7 @@ class Certain(Denoiser):
 
 def main() -> None:
     options = parse(__doc__)
-    shape, batches, rounds = ((3, 8, 8), (1,), 2) if options.quick else ((3, 64, 64), (1, 16), 60)
+    shape, batches, rounds = ((3, 8, 8), (1,), 2) if options.quick else ((3, 64, 64), (1, 16), 25)
     rows = [measured(name, batch, shape, rounds) for batch in batches for name in recipes.SOLVERS]
     write("overhead", "Time per step outside the network", rows, options.out, about=str(__doc__))
 
