@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         errors,
         evaluation,
         nets,
+        operators,
         reading,
         sampling,
         systems,
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from inkwash.api.predict import predict
     from inkwash.api.reading_list import reading_list
     from inkwash.api.reproduce import reproduce
+    from inkwash.api.restore import restore
+    from inkwash.api.restoring import restore_files
     from inkwash.api.runs import load
     from inkwash.api.sample import sample
     from inkwash.api.show import show
@@ -64,6 +67,8 @@ _FUNCTIONS = {
     "predict": "predict",
     "reading_list": "reading_list",
     "reproduce": "reproduce",
+    "restore": "restore",
+    "restore_files": "restoring",
     "sample": "sample",
     "show": "show",
     "train": "train",
@@ -76,6 +81,7 @@ _FLOORS = (
     "errors",
     "evaluation",
     "nets",
+    "operators",
     "reading",
     "sampling",
     "systems",
@@ -101,11 +107,14 @@ __all__ = [
     "field_map",
     "load",
     "nets",
+    "operators",
     "pareto",
     "predict",
     "reading",
     "reading_list",
     "reproduce",
+    "restore",
+    "restore_files",
     "sample",
     "sampling",
     "show",

@@ -58,7 +58,7 @@ class Writing:
             Failed: the disk refuses; nothing of them is there.
         """
         notes: list[str] = []
-        with _Draft(folder, stem) as draft:
+        with Draft(folder, stem) as draft:
             if self.form == "numpy" or (self.form == "auto" and isinstance(scan, ArrayVolume)):
                 whole = outcome.whole()
                 whole["mask"] = _coded(whole["mask"], self.codes(1))
@@ -74,7 +74,7 @@ class Writing:
                 self._nifti(outcome, scan, draft, notes)
         return draft.names, notes
 
-    def _nifti(self, outcome: Outcome, scan: Volume, draft: "_Draft", notes: list[str]) -> None:
+    def _nifti(self, outcome: Outcome, scan: Volume, draft: "Draft", notes: list[str]) -> None:
         ending = scan.ending if isinstance(scan, NiftiVolume) else ".nii.gz"
         if self.form == "auto" and isinstance(scan, DicomVolume):
             try:
@@ -97,7 +97,7 @@ class Writing:
         """Write the results of a picture: TIFF for TIFF, else PNG; a page for each of several classes. As of `scan`."""
         whole = outcome.whole()
         tiff = ".tif" if ending.lower() in (".tif", ".tiff") else ".png"
-        with _Draft(folder, stem) as draft:
+        with Draft(folder, stem) as draft:
             if self.form == "numpy":
                 for kind in KINDS:
                     coded = _coded(whole[kind], self.codes(255)) if kind == "mask" else whole[kind]
@@ -111,7 +111,7 @@ class Writing:
         return draft.names
 
 
-class _Draft:
+class Draft:
     """Files in a hidden folder, which all take their places when all of them are written, or none does."""
 
     def __init__(self, folder: Path, stem: str) -> None:
@@ -127,7 +127,7 @@ class _Draft:
         """What was begun as this is not to be there."""
         (Path(self._draft.name) / Path(self.names.pop(kind)).name).unlink(missing_ok=True)
 
-    def __enter__(self) -> "_Draft":
+    def __enter__(self) -> "Draft":
         self._draft = tempfile.TemporaryDirectory(dir=self.folder, prefix=".draft-")
         return self
 

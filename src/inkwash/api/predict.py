@@ -50,7 +50,8 @@ def predicting(
     check_empty(out)
     folder, system = Run.open(run), load(run)
     if not isinstance(system, Segmenter):
-        raise WrongUse(f"{run} is a run of {system.name}, which does {system.task}: predict finds masks")
+        raise WrongUse(f"{run} is a run of {system.name}, which does {system.task}: predict finds masks, "
+                       "and restores pictures where --operator says how they were measured")
     said = {"draws": draws, "steps": steps, "sampler": sampler, "merge": merge}
     finder = _finder(folder, system, out, {k: v for k, v in said.items() if v is not None}, seed, batch, form, overlap)
     yield Progress("looking", 0)

@@ -59,10 +59,10 @@ def write_page(made: Predictions, previews: Sequence[Preview], command: str, pat
 
 
 def _strips(previews: Sequence[Preview]) -> list[Strip]:
-    image = torch.stack([_square(_grey_or_colour(preview.image)) for preview in previews]) * 2 - 1
-    masks = torch.stack([_square(torch.from_numpy(p.found["mask"])[None].float(), "nearest")[0] for p in previews])
-    found = torch.stack([_square(_foreground(preview)) for preview in previews])
-    doubt = torch.stack([_square(torch.from_numpy(preview.found["uncertainty"])[None]) for preview in previews])
+    image = torch.stack([square(grey_or_colour(preview.image)) for preview in previews]) * 2 - 1
+    masks = torch.stack([square(torch.from_numpy(p.found["mask"])[None].float(), "nearest")[0] for p in previews])
+    found = torch.stack([square(_foreground(preview)) for preview in previews])
+    doubt = torch.stack([square(torch.from_numpy(preview.found["uncertainty"])[None]) for preview in previews])
     return [
         Strip("input", image),
         Strip("mask", pictures.overlay(image, masks.long())),
@@ -71,7 +71,7 @@ def _strips(previews: Sequence[Preview]) -> list[Strip]:
     ]
 
 
-def _grey_or_colour(image: Tensor) -> Tensor:
+def grey_or_colour(image: Tensor) -> Tensor:
     """As three channels; of others the first is shown."""
     return image if len(image) == 3 else image[:1].expand(3, -1, -1)
 
@@ -82,7 +82,7 @@ def _foreground(preview: Preview) -> Tensor:
     return probability if len(probability) == 1 else 1 - probability[:1]
 
 
-def _square(image: Tensor, mode: str = "bilinear") -> Tensor:
+def square(image: Tensor, mode: str = "bilinear") -> Tensor:
     """`(C, H, W)` shrunk or enlarged until it fits into a square, in the middle of black."""
     _, high, wide = image.shape
     scale = SIDE / max(high, wide)

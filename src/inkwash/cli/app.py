@@ -25,6 +25,7 @@ from inkwash.cli.pareto import pareto
 from inkwash.cli.predict import predict
 from inkwash.cli.rank import rank, size
 from inkwash.cli.reproduce import reproduce
+from inkwash.cli.restore import restore
 from inkwash.cli.sample import sample
 from inkwash.cli.show import show
 from inkwash.cli.train import train
@@ -65,6 +66,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "predict": predict,
     "evaluate": evaluate,
     "compare": compare,
+    "restore": restore,
     "tune": tune,
     "distil": distil,
     "export": export,

@@ -119,6 +119,38 @@ class GaussianMixture(Denoiser):
         within = torch.einsum("k,kij,kj,klj->il", self.weights, axes, self.spreads, axes)
         return mean, within + torch.einsum("k,ki,kj->ij", self.weights, off, off)
 
+    def given(self, matrix: Float[Tensor, "m d"], y: Float[Tensor, "m"], std: float) -> "GaussianMixture":
+        """The exact posterior of the data given `y = matrix x + std noise`: a mixture again, of as many components.
+
+        What every posterior sampler approximates; sampling from it needs no guidance.
+
+        Args:
+            matrix: on the flattened data.
+            std: of the measurement's noise; 0 where every component has spread in all that is measured.
+        """
+        matrix, y = matrix.to(self.means), y.to(self.means)
+        k, d = self.means.shape
+        axes = torch.eye(d).to(self.means).expand(k, d, d) if self.axes is None else self.axes
+        covariances = torch.einsum("kij,kj,klj->kil", axes, self.spreads, axes)
+        seen = torch.einsum("mi,kij,nj->kmn", matrix, covariances, matrix)
+        seen = seen + std**2 * torch.eye(len(y)).to(seen)
+        values, vectors = torch.linalg.eigh(seen)
+        if bool((values[:, 0] <= 1e-12 * values[:, -1].clamp(min=1e-12)).any()):
+            raise WrongUse("without noise, a measurement must be of data that has spread: give it a std above 0")
+        off = y - self.means @ matrix.T
+        inverse = torch.einsum("kmi,ki,kni->kmn", vectors, 1 / values, vectors)
+        gain = torch.einsum("kij,mj,kmn->kin", covariances, matrix, inverse)
+        fit = -(torch.einsum("km,kmn,kn->k", off, inverse, off) + values.log().sum(dim=1)) / 2
+        means = self.means + torch.einsum("kin,kn->ki", gain, off)
+        left = covariances - torch.einsum("kin,nj,kjl->kil", gain, matrix, covariances)
+        return GaussianMixture(
+            (self.weights.log() + fit).softmax(dim=0),
+            means.reshape(-1, *self.shape),
+            self.corruption,
+            covariances=(left + left.mT) / 2,
+            labels=self.labels,
+        )
+
     def _scales(self, t: float | Float64[Tensor, "b"], z: Tensor) -> tuple[Tensor, Tensor]:
         """alpha and sigma, `(B, 1, 1)` or `(1, 1, 1)`."""
         time = t if isinstance(t, Tensor) else torch.tensor([t], dtype=torch.float64)

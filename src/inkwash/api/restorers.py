@@ -1,0 +1,118 @@
+"""What restores in a comparison, by the words of the command line.
+
+`bm3d` is a classical method; `diffpir@RUN` a posterior sampler with a run as its prior; `RUN` a run that restores, or a
+prior with the default sampler; `model.onnx` and `module:function` are the user's own.
+"""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from inkwash.api.runs import generator
+from inkwash.errors import Failed, WrongUse
+from inkwash.systems.restoration.classical import CLASSICAL
+from inkwash.systems.restoration.measurements import Measurement
+from inkwash.systems.restoration.methods import METHODS, method
+from inkwash.systems.restoration.restorer import Restoration, restore
+
+STRENGTHS = (0.25, 0.5, 0.71, 1.0, 1.41, 2.0, 4.0)
+
+
+@dataclass(frozen=True)
+class Restorer:
+    """Something that restores.
+
+    Attributes:
+        name: what it is called in tables.
+        run: `run(measurement, y, first, strength) -> Restoration`; `first` is the number of the first image.
+        tuned: whether `strength` is worth choosing.
+    """
+
+    name: str
+    run: Callable[[Measurement, Float[Tensor, "b ..."], int, float], Restoration]
+    tuned: bool = False
+
+
+def restorer(text: str, *, draws: int, steps: int | None, seed: int) -> Restorer:
+    """The restorer that a word means.
+
+    Raises:
+        WrongUse: there is none.
+    """
+    if text in CLASSICAL:
+        found = CLASSICAL[text]
+        return Restorer(text, lambda m, y, _, s: Restoration(found.restore(m, y, s)[:, None], 0), found.tuned)
+    by, at, run = text.rpartition("@")
+    if at or Path(text).is_dir():
+        method(by or "diffpir")
+        system, name = generator(run), by or "diffpir"
+        how = {"by": name, "draws": draws, "steps": steps, "seed": seed}
+        return Restorer(text, lambda m, y, first, _: restore(system, m, y, first=first, **how))
+    if text.endswith(".onnx"):
+        return Restorer(text, _own(_of_onnx(text), text))
+    if ":" in text:
+        return Restorer(text, _own(_of_python(text), text))
+    raise WrongUse(
+        f"there is no method {text!r}: a classical one ({', '.join(CLASSICAL)}), SAMPLER@RUN with a sampler of "
+        f"{', '.join(METHODS)}, a file.onnx, or module:function"
+    )
+
+
+def _own(function: Callable[[Tensor], Any], name: str) -> Callable[[Measurement, Tensor, int, float], Restoration]:
+    def run(measurement: Measurement, y: Tensor, _: int, __: float) -> Restoration:
+        found = torch.as_tensor(np.asarray(function(y))).float()
+        wanted = (len(y), *measurement.operator.shape)
+        if tuple(found.shape) != wanted:
+            raise WrongUse(f"{name} made {tuple(found.shape)} of {tuple(y.shape)}, and the images are {wanted}")
+        return Restoration(found.clamp(-1, 1)[:, None], 1)
+
+    return run
+
+
+def _of_onnx(path: str) -> Callable[[Tensor], Any]:
+    if not Path(path).is_file():
+        raise WrongUse(f"{path}: no such file")
+    try:
+        import onnxruntime
+    except ImportError:
+        raise Failed("ONNX files need onnxruntime: pip install 'inkwash[export]'") from None
+    try:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises kinds of its own, one for each cause
+        raise WrongUse(f"{path} is no ONNX model that runs: {str(error).splitlines()[0]}") from None
+    inputs = session.get_inputs()
+    if len(inputs) != 1:
+        names = ", ".join(one.name for one in inputs)
+        raise WrongUse(f"{path} takes {len(inputs)} inputs ({names}): a restorer takes the measurement alone")
+    return lambda y: session.run(None, {inputs[0].name: y.numpy()})[0]
+
+
+def _of_python(text: str) -> Callable[[Tensor], Any]:
+    """`module:function` or `file.py:function`; it takes `(B, C, *spatial)` in [-1, 1] and returns such."""
+    module, _, name = text.rpartition(":")
+    try:
+        if module.endswith(".py"):
+            found = importlib.util.spec_from_file_location(Path(module).stem, module)
+            if found is None or found.loader is None or not Path(module).is_file():
+                raise ImportError("no such file")
+            loaded = importlib.util.module_from_spec(found)
+            sys.modules[found.name] = loaded
+            found.loader.exec_module(loaded)
+        else:
+            loaded = importlib.import_module(module)
+        function = getattr(loaded, name)
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise WrongUse(f"{text}: {error}") from None
+    if not callable(function):
+        raise WrongUse(f"{text} is a {type(function).__name__}, not a function of a measurement")
+    made: Callable[[Tensor], Any] = function
+    return made

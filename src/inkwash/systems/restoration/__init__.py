@@ -1,0 +1,1 @@
+"""Restoration: one prior, and every way in which an image can have been measured."""

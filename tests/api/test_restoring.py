@@ -1,0 +1,136 @@
+"""`inkwash predict --operator` from end to end."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_run import TINY
+
+import inkwash
+from inkwash.api.restoring import restore_files
+from inkwash.cli import main
+from inkwash.errors import WrongUse
+
+
+@pytest.fixture(scope="module")
+def prior(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("priors") / "ddpm"
+    inkwash.train("ddpm", discs, out=out, steps=12, size=32, batch=4, set={**TINY, "schedule": "linear"})
+    return out
+
+
+def picture(path: Path, size: tuple[int, int] = (32, 32), mode: str = "RGB") -> Path:
+    grid = np.add.outer(np.arange(size[0]), np.arange(size[1])) * 3 % 256
+    if mode == "I;16":
+        fine = np.random.default_rng(0).integers(0, 65536, size)
+        Image.fromarray(fine.astype(np.uint16)).save(path)
+    else:
+        Image.fromarray(grid.astype(np.uint8)).convert(mode).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("operator", "size", "restored"),
+    [
+        ("denoise:noise=20", (32, 32), (32, 32)),
+        ("denoise:noise=20", (45, 61), (45, 61)),
+        ("sr:factor=2", (16, 20), (32, 40)),
+        ("inpaint:hide=strokes,share=0.2", (32, 32), (32, 32)),
+        ("motion:length=5", (32, 32), (32, 32)),
+    ],
+)
+def test_pictures_are_restored(
+    prior: Path, tmp_path: Path, operator: str, size: tuple[int, int], restored: tuple[int, int]
+) -> None:
+    picture(tmp_path / "a.png", size)
+    made = restore_files(prior, tmp_path / "a.png", operator=operator, out=tmp_path / "out", steps=3, draws=2)
+    (one,) = made.restored
+    estimate, std = (Image.open(tmp_path / "out" / one.files[kind]) for kind in ("estimate", "std"))
+    assert estimate.size[::-1] == std.size[::-1] == restored == one.size
+    assert estimate.mode == "RGB"
+    assert one.evaluations == 6
+    assert (tmp_path / "out" / "restorations.html").is_file()
+    assert json.loads((tmp_path / "out" / "restorations.json").read_text())["operator"] == operator
+
+
+def test_bit_depth_and_channels_are_kept(prior: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    picture(folder / "deep.png", mode="I;16")
+    picture(folder / "grey.tif", mode="L")
+    made = restore_files(prior, folder, operator="denoise:noise=5", out=tmp_path / "out", steps=2, draws=1)
+    assert [sorted(one.files) for one in made.restored] == [["estimate"], ["estimate"]]
+    deep = np.asarray(Image.open(tmp_path / "out" / "deep_restored.png"))
+    assert deep.dtype == np.uint16
+    assert len(np.unique(deep)) > 256
+    assert Image.open(tmp_path / "out" / "grey_restored.tif").mode == "L"
+
+
+def test_what_is_seen_stays_and_what_is_hidden_does_not(prior: Path, tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    hole = np.zeros((32, 32), np.uint8)
+    hole[10:20, 10:20] = 255
+    Image.fromarray(hole).save(tmp_path / "hole.png")
+    operator = f"inpaint:hide={tmp_path / 'hole.png'}"
+    restore_files(prior, tmp_path / "a.png", operator=operator, out=tmp_path / "out", steps=4, draws=1)
+    before = np.asarray(Image.open(tmp_path / "a.png")).astype(int)
+    after = np.asarray(Image.open(tmp_path / "out" / "a_restored.png")).astype(int)
+    assert np.abs(after - before)[hole == 0].max() <= 1
+    assert np.abs(after - before)[hole > 0].mean() > 5
+
+
+def test_a_bad_file_does_not_stop_the_others(prior: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    picture(folder / "good.png")
+    (folder / "bad.png").write_bytes(b"\x89PNG nothing")
+    out = tmp_path / "out"
+    code = main(["predict", str(prior), str(folder), "--operator", "denoise", "--steps", "2", "--out", str(out)])
+    assert code == 1
+    assert (out / "good_restored.png").is_file()
+    assert json.loads((out / "restorations.json").read_text())["bad"][0]["name"] == "bad.png"
+
+
+def test_a_picture_is_restored_alike_in_any_company(prior: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    picture(folder / "b.png")
+    options = {"operator": "denoise", "steps": 3, "draws": 2}
+    restore_files(prior, folder / "b.png", out=tmp_path / "alone", **options)
+    picture(folder / "a.png", (40, 32))
+    restore_files(prior, folder, out=tmp_path / "both", **options)
+    assert (tmp_path / "alone" / "b_restored.png").read_bytes() == (tmp_path / "both" / "b_restored.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--operator", "sharpen"], "sharpen"),
+        (["--operator", "mri"], "is no picture"),
+        (["--operator", "denoise", "--by", "magic"], "magic"),
+        (["--operator", "denoise", "--merge", "staple"], "--merge is for masks"),
+        (["--operator", "denoise", "--draws", "0"], "at least 1"),
+        (["--by", "ddrm"], "--operator"),
+        ([], "restores pictures where --operator"),
+    ],
+)
+def test_wrong_words(
+    prior: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    out = tmp_path / "out"
+    picture(tmp_path / "a.png")
+    assert main(["predict", str(prior), str(tmp_path / "a.png"), "--out", str(out), *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+    assert not out.exists()
+
+
+def test_a_prior_that_needs_its_condition_is_refused(discs: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    inkwash.train("polyp-ddpm", discs, out=run, steps=2, size=32, batch=4, set={**TINY, "drop_condition": 0.0})
+    picture(tmp_path / "a.png")
+    with pytest.raises(WrongUse, match="always needs its condition"):
+        restore_files(run, tmp_path / "a.png", operator="denoise", out=tmp_path / "out", steps=2)
