@@ -32,6 +32,7 @@ from inkwash.memory import machine
 from inkwash.memory.amount import parse
 from inkwash.memory.watch import watch
 from inkwash.systems.base import Generator
+from inkwash.systems.restoration.supervised import Supervised
 from inkwash.systems.segmenter import Segmenter
 from inkwash.training.processes import by_first, check_same, share, together
 from inkwash.training.run import Run
@@ -288,8 +289,10 @@ def evaluating(
             options = _given(options, _MASKS, f"{run} makes pictures")
             backends.prepare(system, run, backend or backends.default(system, run, options))
         else:
-            what = f"{run} is a run of {system.name}, which does {system.task}"
-            raise WrongUse(f"{what}: pictures and masks can be measured")
+            how = "pictures and masks can be measured"
+            if isinstance(system, Supervised):
+                how = f"inkwash restore {path} --operators {system.learned} --methods {run} --out OUT measures it"
+            raise WrongUse(f"{run} is a run of {system.name}, which does {system.task}: {how}")
         collection = find(path, skip_bad=skip_bad, like=Run.open(run))
         yield from looking(collection)
     if isinstance(system, Segmenter):

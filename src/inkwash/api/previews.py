@@ -7,9 +7,12 @@ import torch
 
 from inkwash.api import conditions
 from inkwash.api.mask_preview import mask_preview
+from inkwash.api.restoration_preview import restoration_preview
+from inkwash.corruption.noise import Noise
 from inkwash.data import ImageSet
 from inkwash.evaluation import pictures
 from inkwash.systems.base import Generator, System
+from inkwash.systems.restoration.supervised import Supervised
 from inkwash.systems.segmenter import Segmenter
 from inkwash.training import TrainOptions
 
@@ -39,6 +42,8 @@ def preview(model: System, images: ImageSet, path: Path, *, batch: int) -> None:
     """
     if isinstance(model, Segmenter):
         mask_preview(model, images, path, batch=batch)
+    if isinstance(model, Supervised):
+        restoration_preview(model, images, path, batch=batch)
     if not isinstance(model, Generator):
         return
     indices = torch.arange(min(COUNT, len(images)))
@@ -53,6 +58,10 @@ def begin_preview(model: System, images: ImageSet, *, batch: int) -> None:
         with torch.no_grad():
             for _ in islice(model.segmenting(images.batch(torch.arange(batch) % len(images))["image"], seed=0), 2):
                 pass
+    if isinstance(model, Supervised):
+        with torch.no_grad():
+            image = images.batch(torch.arange(batch) % len(images))["image"]
+            model.restore(model.measurement, model.measurement.take(image, noise=Noise(0, range(batch))), steps=2)
     if not isinstance(model, Generator):
         return
     told = conditions.of_images(model, images, torch.arange(1))

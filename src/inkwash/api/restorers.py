@@ -17,12 +17,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from inkwash.api.runs import generator
+from inkwash.api.runs import load
 from inkwash.errors import Failed, WrongUse
+from inkwash.systems.base import Generator
 from inkwash.systems.restoration.classical import CLASSICAL
 from inkwash.systems.restoration.measurements import Measurement
 from inkwash.systems.restoration.methods import METHODS, method
 from inkwash.systems.restoration.restorer import Restoration, restore
+from inkwash.systems.restoration.supervised import Supervised
 
 STRENGTHS = (0.25, 0.5, 0.71, 1.0, 1.41, 2.0, 4.0)
 
@@ -53,10 +55,7 @@ def restorer(text: str, *, draws: int, steps: int | None, seed: int) -> Restorer
         return Restorer(text, lambda m, y, _, s: Restoration(found.restore(m, y, s)[:, None], 0), found.tuned)
     by, at, run = text.rpartition("@")
     if at or Path(text).is_dir():
-        method(by or "diffpir")
-        system, name = generator(run), by or "diffpir"
-        how = {"by": name, "draws": draws, "steps": steps, "seed": seed}
-        return Restorer(text, lambda m, y, first, _: restore(system, m, y, first=first, **how))
+        return _of_run(text, by, run, draws=draws, steps=steps, seed=seed)
     if text.endswith(".onnx"):
         return Restorer(text, _own(_of_onnx(text), text))
     if ":" in text:
@@ -65,6 +64,22 @@ def restorer(text: str, *, draws: int, steps: int | None, seed: int) -> Restorer
         f"there is no method {text!r}: a classical one ({', '.join(CLASSICAL)}), SAMPLER@RUN with a sampler of "
         f"{', '.join(METHODS)}, a file.onnx, or module:function"
     )
+
+
+def _of_run(text: str, by: str, run: str, **how: Any) -> Restorer:
+    """A run that restores, or one that a posterior sampler takes as its prior."""
+    if by:
+        method(by)
+    system = load(run)
+    if isinstance(system, Supervised):
+        if by:
+            raise WrongUse(f"{text}: {run} is a run of {system.name}, which restores by itself: leave {by}@ out")
+        learned = system
+        return Restorer(text, lambda m, y, first, _: learned.restore(m, y, first=first, **how))
+    if not isinstance(system, Generator):
+        raise WrongUse(f"{run} is a run of {system.name}, which does {system.task} and restores nothing")
+    prior = system
+    return Restorer(text, lambda m, y, first, _: restore(prior, m, y, by=by or "diffpir", first=first, **how))
 
 
 def _own(function: Callable[[Tensor], Any], name: str) -> Callable[[Measurement, Tensor, int, float], Restoration]:

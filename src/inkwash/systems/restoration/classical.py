@@ -168,8 +168,8 @@ def _enlarged(kernel: str) -> Restore:
     def run(operator: Operator, y: Tensor, std: float, strength: float) -> Tensor:
         high, wide = operator.shape[1:]
         filters = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
-        planes = [np.asarray(Image.fromarray(plane.numpy()).resize((wide, high), filters[kernel])) for plane in y.float()]
-        return torch.from_numpy(np.stack(planes)).to(y)
+        planes = [Image.fromarray(plane.numpy()).resize((wide, high), filters[kernel]) for plane in y.float()]
+        return torch.from_numpy(np.stack([np.asarray(plane) for plane in planes])).to(y)
 
     return run
 

@@ -59,6 +59,8 @@ class Measurement:
     def first_guess(self, y: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
         """An image without any prior: the regularised inverse, or the filtered back projection; else `y`."""
         operator = self.operator
+        if isinstance(operator, Masked):
+            return operator.adjoint(y)
         if isinstance(operator, Rays):
             return operator.filtered_back_projection(y)
         if isinstance(operator, Kspace | Coils):

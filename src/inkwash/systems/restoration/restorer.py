@@ -10,7 +10,6 @@ from torch import Tensor
 from inkwash.corruption.noise import Noise
 from inkwash.denoise.base import Denoiser
 from inkwash.errors import WrongUse
-from inkwash.sampling.guidance.padding import padded
 from inkwash.sampling.loop import Step
 from inkwash.sampling.tiled import grid_of, tiled
 from inkwash.systems.base import Generator
@@ -106,10 +105,9 @@ def _any_size(system: Generator, size: Sequence[int]) -> Denoiser:
     What a network sees at a time is then what it learned from, and memory does not grow with the image.
     """
     denoiser, own = system.denoiser, system.spec.size
-    multiple, start = grid_of(denoiser.network)
-    if any(side > most for side, most in zip(size, own, strict=True)):
-        return padded(multiple)(tiled(own, overlap=min(own) // 4, multiple=start)(denoiser))
-    return padded(multiple)(denoiser)
+    if all(side <= most for side, most in zip(size, own, strict=True)):
+        return denoiser
+    return tiled(own, overlap=min(own) // 4, multiple=grid_of(denoiser.network)[1])(denoiser)
 
 
 def restore(

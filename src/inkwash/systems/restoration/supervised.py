@@ -1,0 +1,86 @@
+"""Restoration that was learned for one kind of measurement: clean images, measured anew at every step of training."""
+
+from abc import abstractmethod
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from inkwash.corruption.noise import Noise
+from inkwash.data.spec import DataSpec
+from inkwash.errors import WrongUse
+from inkwash.systems.base import System, SystemConfig
+from inkwash.systems.restoration.measurements import Measurement, described, measurement
+from inkwash.systems.restoration.restorer import Restoration
+
+
+class SupervisedConfig(SystemConfig):
+    """What every learned restoration can be told."""
+
+    operator: str = Field("denoise:noise=25", description=f"how images are measured: {', '.join(described())}")
+
+    @field_validator("operator")
+    @classmethod
+    def _known(cls, text: str) -> str:
+        # Whether it fits the images is known when they are.
+        measurement(text, (1, 64, 64))
+        return text
+
+
+class Supervised(System):
+    """A network from the image that a measurement gives without any prior to the image behind it.
+
+    Attributes:
+        draws_images: whether draws differ.
+    """
+
+    task = "restoration"
+    draws_images: ClassVar[bool] = False
+    config: SupervisedConfig
+
+    def __init__(self, config: SupervisedConfig, spec: DataSpec) -> None:
+        super().__init__(config, spec)
+        self.measurement = measurement(self.learned, (spec.channels, *spec.size))
+
+    @property
+    def learned(self) -> str:
+        """The measurement that it learned to undo."""
+        return self.config.operator
+
+    def measured(self, x: Float[Tensor, "b ..."], noise: Noise) -> Float[Tensor, "b ..."]:
+        """What of each image is left: its measurement, turned into an image."""
+        with torch.no_grad():
+            return self.measurement.first_guess(self.measurement.take(x, noise=noise)).to(x)
+
+    @abstractmethod
+    def estimate(
+        self, guess: Float[Tensor, "n c ..."], *, noise: Noise, steps: int | None = None
+    ) -> tuple[Float[Tensor, "n c ..."], int]:
+        """The images behind these, and the evaluations of the network that it took."""
+
+    @torch.no_grad()
+    def restore(
+        self,
+        asked: Measurement,
+        y: Float[Tensor, "b ..."],
+        *,
+        draws: int = 1,
+        steps: int | None = None,
+        seed: int = 0,
+        first: int = 0,
+    ) -> Restoration:
+        """The images behind measurements of the kind it learned, of any size that the operator has.
+
+        Raises:
+            WrongUse: a measurement of another kind.
+        """
+        if asked.name.partition(":")[0] != self.learned.partition(":")[0]:
+            raise WrongUse(f"this {self.name} learned {self.learned}, and the measurement is {asked.name}")
+        count = draws if self.draws_images else 1
+        device = next(self.parameters()).device
+        guess = asked.first_guess(y).float().to(device).repeat_interleave(count, dim=0)
+        items = torch.arange(first, first + len(y))[:, None] + torch.arange(count) * (1 << 40)
+        found, evaluations = self.estimate(guess, noise=Noise(seed, items.flatten()), steps=steps)
+        return Restoration(found.unflatten(0, (len(y), count)).clamp(-1, 1).cpu(), evaluations)
