@@ -31,8 +31,8 @@ def waves(count: int, seed: int = 0) -> Tensor:
 
 
 MADE = {
-    "dncnn": lambda operator: DnCNNRestorer(DnCNNConfig(operator=operator, depth=5, base=16), SPEC),
-    "noise2void": lambda operator: Noise2Void(Noise2VoidConfig(operator=operator, depth=5, base=16, share=0.1), SPEC),
+    "dncnn": lambda operator: DnCNNRestorer(DnCNNConfig(operator=operator, layers=5, base=16), SPEC),
+    "noise2void": lambda operator: Noise2Void(Noise2VoidConfig(operator=operator, layers=5, base=16, share=0.1), SPEC),
     "sr3": lambda operator: SR3(SR3Config(operator=operator, base=16, multipliers=(1, 2), attention=()), SPEC),
     "i2sb": lambda operator: I2SB(I2SBConfig(operator=operator, base=16, multipliers=(1, 2)), SPEC),
 }
@@ -117,7 +117,7 @@ def test_noise2void_sees_one_noise_of_an_image() -> None:
 
 
 def test_blind_training_sees_all_levels() -> None:
-    system = DnCNNRestorer(DnCNNConfig(operator="denoise:noise=100", blind=True, depth=2, base=4), SPEC)
+    system = DnCNNRestorer(DnCNNConfig(operator="denoise:noise=100", blind=True, layers=2, base=4), SPEC)
     seen: list[Tensor] = []
     system.network = torch.nn.Sequential(torch.nn.Identity())
     system.network.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))

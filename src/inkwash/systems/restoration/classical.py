@@ -87,12 +87,14 @@ def _bm3d(operator: Operator, y: Tensor, std: float, strength: float) -> Tensor:
 
 def _nlm(operator: Operator, y: Tensor, std: float, strength: float) -> Tensor:
     restoration = _library("skimage.restoration", "scikit-image")
-    sigma = std / 2
+    sigma, pixels = std / 2, _pixels(y)
+    # Told of a channel axis of one, scikit-image looks for patches along it.
+    grey = pixels.shape[-1] == 1
     found = restoration.denoise_nl_means(
-        _pixels(y), h=0.6 * strength * sigma, sigma=sigma, patch_size=5, patch_distance=6, fast_mode=True,
-        channel_axis=-1,
+        pixels[..., 0] if grey else pixels, h=0.6 * strength * sigma, sigma=sigma, patch_size=5, patch_distance=6,
+        fast_mode=True, channel_axis=None if grey else -1,
     )  # fmt: skip
-    return _image(found, y)
+    return _image(found.reshape(pixels.shape), y)
 
 
 def _tv_denoised(y: Tensor, weight: float) -> Tensor:
@@ -102,11 +104,11 @@ def _tv_denoised(y: Tensor, weight: float) -> Tensor:
 
 def _tv(operator: Operator, y: Tensor, std: float, strength: float) -> Tensor:
     """The minimiser of `|A x - y|^2 / 2 + weight TV(x)`: of noise alone by Chambolle's method, else by FISTA on it."""
-    # In units of [0, 1], where the noise is half as large.
-    weight = 1.1 * strength * max(std / 2, 1e-3)
+    sigma = std / 2  # in units of [0, 1]
     if isinstance(operator, Identity):
-        return _tv_denoised(y, weight)
-    return _proximal_gradient(operator, y, lambda x, step: _tv_denoised(x, 0.1 * weight * step))
+        return _tv_denoised(y, 1.1 * strength * sigma)
+    weight = strength * (1e-3 + 0.05 * sigma)
+    return _proximal_gradient(operator, y, lambda x, step: _tv_denoised(x, weight * step))
 
 
 def _wavelet(operator: Operator, y: Tensor, std: float, strength: float) -> Tensor:

@@ -7,7 +7,7 @@ one that is said, as DnCNN-B does (up to 55).
 
 Departures: any operator can be learned, the input being its inverse without a prior (the paper has denoising,
 super-resolution from bicubically enlarged images, and JPEG, which are cases of it). In the preset `quick` the network
-is 9 convolutions deep and 48 wide. `paper` has 17 and 64 (20 for DnCNN-B: `--set depth=20`), and batches of 128 patches
+is 9 convolutions deep and 48 wide. `paper` has 17 and 64 (20 for DnCNN-B: `--set layers=20`), and batches of 128 patches
 of 40 pixels (`--size 40`), trained by Adam where the paper has SGD.
 """
 
@@ -27,10 +27,10 @@ from inkwash.systems.restoration.supervised import Supervised, SupervisedConfig
 class DnCNNConfig(SupervisedConfig):
     """Options of DnCNN."""
 
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {"depth": 17, "base": 64}}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {"layers": 17, "base": 64}}
     preset: str = Field("quick", description="quick, or paper: the published network")
     blind: bool = Field(False, description="learn all levels of noise up to the operator's own")
-    depth: int = Field(9, ge=2, description="convolutions")
+    layers: int = Field(9, ge=2, description="convolutions")
     base: int = Field(48, ge=1, description="channels between them")
 
     @model_validator(mode="before")
@@ -60,7 +60,7 @@ class DnCNNRestorer(Supervised):
         super().__init__(config, spec)
         if config.blind and not self.measurement.name.startswith("denoise"):
             raise WrongUse(f"blind is about the level of noise, and the operator is {config.operator}: leave it out")
-        self.network = DnCNN(spec.channels, spatial=len(spec.size), depth=config.depth, base=config.base)
+        self.network = DnCNN(spec.channels, spatial=len(spec.size), depth=config.layers, base=config.base)
 
     def loss(self, batch: dict[str, Tensor], *, noise: Noise) -> dict[str, Float[Tensor, "b"]]:
         x = batch["image"]

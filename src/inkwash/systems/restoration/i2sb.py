@@ -20,7 +20,6 @@ from torch import Tensor
 from inkwash.corruption.bridge import Bridge
 from inkwash.corruption.noise import Noise
 from inkwash.corruption.posterior import Point
-
 from inkwash.data.spec import DataSpec
 from inkwash.nets.patched import Patched
 from inkwash.nets.unet import UNet

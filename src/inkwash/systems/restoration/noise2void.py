@@ -33,7 +33,7 @@ class Noise2VoidConfig(SupervisedConfig):
     """Options of Noise2Void."""
 
     share: float = Field(0.015, gt=0, lt=0.5, description="of the pixels that are hidden in a step")
-    depth: int = Field(9, ge=2, description="convolutions")
+    layers: int = Field(9, ge=2, description="convolutions")
     base: int = Field(48, ge=1, description="channels between them")
 
     @field_validator("operator")
@@ -64,7 +64,7 @@ class Noise2Void(Supervised):
         if len(spec.size) != 2:
             raise WrongUse(f"noise2void is for pictures, not for {len(spec.size)} dimensions")
         super().__init__(config, spec)
-        self.network = DnCNN(spec.channels, depth=config.depth, base=config.base)
+        self.network = DnCNN(spec.channels, depth=config.layers, base=config.base)
 
     @property
     def learned(self) -> str:
