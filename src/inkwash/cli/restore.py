@@ -35,7 +35,8 @@ def restore(
 
     Operators: denoise, inpaint, sr, blur, motion, mri, ct, jpeg, light, phase, each with options and noise,
     NAME:key=value,...  Methods: none, bm3d, nlm, tv, wavelet, tikhonov, bicubic, lanczos, linear, mirror, zero-filled;
-    SAMPLER@RUN with the samplers diffpir, ddrm, ddnm, pigdm, dps, mcg, red-diff, repaint; model.onnx; module:function.
+    SAMPLER@RUN with the samplers diffpir, ddrm, ddnm, pigdm, dps, mcg, red-diff, repaint, unimie;
+    model.onnx; module:function.
 
     Args:
         path: a folder, a zip, an .npz or a list of clean images; bundled:retina.

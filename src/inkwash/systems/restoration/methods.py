@@ -15,6 +15,7 @@ from inkwash.corruption.noise import Noise
 from inkwash.denoise.base import Denoiser
 from inkwash.errors import WrongUse, unknown
 from inkwash.operators.base import Linear, Operator, Spectral
+from inkwash.operators.light import Illuminated
 from inkwash.operators.mask import Masked
 from inkwash.sampling.ddim import DDIM
 from inkwash.sampling.dps import DPS, MCG
@@ -27,6 +28,7 @@ from inkwash.sampling.reddiff import reddiff
 from inkwash.sampling.renoise import Renoise
 from inkwash.sampling.repaint import repaint
 from inkwash.sampling.spectral import DDNM, DDRM
+from inkwash.sampling.unimie import unimie
 from inkwash.systems import recipes
 
 
@@ -147,6 +149,11 @@ def _repaint(p: Problem, grid: Grid) -> Iterator[Step]:
     )  # fmt: skip
 
 
+def _unimie(p: Problem, grid: Grid) -> Iterator[Step]:
+    # It finds gain and veil itself; what the operator says of them is not looked at.
+    return unimie(p.denoiser, grid, p.y, noise=p.noise, std=max(p.std / 2, 0.02))
+
+
 _REPAINT = 5
 
 METHODS: dict[str, Method] = {
@@ -158,4 +165,5 @@ METHODS: dict[str, Method] = {
     "mcg": Method("mcg", Linear, 200, "uniform", _mcg),
     "red-diff": Method("red-diff", Operator, 200, "uniform", _reddiff),
     "repaint": Method("repaint", Masked, 200, "uniform", _repaint, _REPAINT),
+    "unimie": Method("unimie", Illuminated, 50, "log-snr", _unimie),
 }
