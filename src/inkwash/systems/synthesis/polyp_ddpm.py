@@ -14,13 +14,8 @@ published network and loss (for 256x256 pixels) and 250 ancestral steps.
 
 from typing import Any, ClassVar
 
-import torch.nn.functional as F
-from torch import Tensor
-
-from inkwash.data.spec import DataSpec
-from inkwash.errors import WrongUse
-from inkwash.systems.base import Generator
-from inkwash.systems.pixel import PixelConfig, denoiser
+from inkwash.systems.pixel import PixelConfig
+from inkwash.systems.synthesis.from_masks import FromMasks
 
 
 class PolypDDPMConfig(PixelConfig):
@@ -45,37 +40,16 @@ class PolypDDPMConfig(PixelConfig):
     }
 
 
-class PolypDDPM(Generator):
+class PolypDDPM(FromMasks):
     """Images from masks: any picture with a class map beside it, polyps or not."""
 
     name = "polyp-ddpm"
     title = "images that fit a mask"
     reads = "polyp-ddpm"
     paper = "Dorjsembe, Pao & Xiao, Polyp-DDPM, EMBC 2024, arXiv 2402.04031"
-    task = "synthesis"
     Config = PolypDDPMConfig
-    told = ("mask",)
     training_presets: ClassVar[dict[str, dict[str, Any]]] = {
         "quick": {"learning_rate": 1e-3, "ema": (0.10, 0.05)},
         "paper": {"learning_rate": 1e-4, "batch": 64, "decay": "constant", "rotate": 45.0},
     }
     config: PolypDDPMConfig
-
-    def __init__(self, config: PolypDDPMConfig, spec: DataSpec) -> None:
-        super().__init__(config, spec)
-        assert self.spec.mask_classes is not None
-        self.denoiser = denoiser(config, self.spec, image=self.spec.mask_classes)
-
-    @classmethod
-    def check(cls, spec: DataSpec) -> None:
-        if not spec.mask_classes or spec.mask_classes < 2:
-            raise WrongUse(
-                "polyp-ddpm makes images from masks, and this data has none: it needs images/ and masks/, "
-                "or x.png beside x_mask.png (inkwash data PATH says what was found)"
-            )
-
-    def condition(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        if "mask" not in batch:
-            return {}
-        assert self.spec.mask_classes is not None
-        return {"image": F.one_hot(batch["mask"], self.spec.mask_classes).movedim(-1, 1).float()}
