@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from inkwash.api.describe import describe
     from inkwash.api.distil import distil
     from inkwash.api.doctor import doctor
+    from inkwash.api.edit import edit
     from inkwash.api.evaluate import evaluate
     from inkwash.api.export import export
     from inkwash.api.field_map import field_map
@@ -59,6 +60,7 @@ _FUNCTIONS = {
     "describe": "describe",
     "distil": "distil",
     "doctor": "doctor",
+    "edit": "edit",
     "evaluate": "evaluate",
     "export": "export",
     "field_map": "field_map",
@@ -100,6 +102,7 @@ __all__ = [
     "describe",
     "distil",
     "doctor",
+    "edit",
     "errors",
     "evaluate",
     "evaluation",

@@ -114,4 +114,5 @@ def test_the_field_is_as_strong_as_it_says() -> None:
 @pytest.mark.parametrize("options", [{"veil": 0.0}, {"length": -1.0}, {"std": 0.0}, {"exposure": 2.0}, {"share": -0.1}])
 def test_options_out_of_range_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(WrongUse, match="between 0 and 1"):
-        list(unimie(prior(), Grid.log_snr(CORRUPTION, 2), torch.zeros(1, 1, SIDE, SIDE), noise=Noise(0, [0]), **options))
+        list(unimie(prior(), Grid.log_snr(CORRUPTION, 2), torch.zeros(1, 1, SIDE, SIDE), noise=Noise(0, [0]),
+        **options))

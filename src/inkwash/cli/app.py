@@ -16,6 +16,7 @@ from inkwash.cli.data import data
 from inkwash.cli.demo import demo
 from inkwash.cli.distil import distil
 from inkwash.cli.doctor import doctor
+from inkwash.cli.edit import edit
 from inkwash.cli.evaluate import evaluate
 from inkwash.cli.export import export
 from inkwash.cli.failure import explain
@@ -64,6 +65,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "train": train,
     "sample": sample,
     "predict": predict,
+    "edit": edit,
     "evaluate": evaluate,
     "compare": compare,
     "restore": restore,

@@ -10,10 +10,10 @@ Departures, each where the published code does something else than the paper say
 of the clean image (the code's gradient is taken at the noisy one). Instead of gradient steps of length one, whose
 length for `M` the code divides by the number of pixels so that it stays 0, `f`, `M` and the image are the most probable
 ones at once: at a step the image is normal about the denoiser's mean with the variance that the noise leaves it, and
-`M` a normal field with a correlation length, whose inverse covariance is the smoothness that the paper's total variation
-stands for (it is a sum of squares there). The exposure, 0.4, is that of [0, 1]. The loss of colour, which the code
-computes and drops, is left out. Sampling is respaced, 50 evaluations and not 1000 for a window, and the windows of a
-large image are blended by weights that fall off towards their edges (`sampling/tiled.py`).
+`M` a normal field with a correlation length, whose inverse covariance is the smoothness that the paper's total
+variation stands for (it is a sum of squares there). The exposure, 0.4, is that of [0, 1]. The loss of colour, which
+the code computes and drops, is left out. Sampling is respaced, 50 evaluations and not 1000 for a window, and the
+windows of a large image are blended by weights that fall off towards their edges (`sampling/tiled.py`).
 """
 
 import math

@@ -7,8 +7,8 @@ one that is said, as DnCNN-B does (up to 55).
 
 Departures: any operator can be learned, the input being its inverse without a prior (the paper has denoising,
 super-resolution from bicubically enlarged images, and JPEG, which are cases of it). In the preset `quick` the network
-is 9 convolutions deep and 48 wide. `paper` has 17 and 64 (20 for DnCNN-B: `--set layers=20`), and batches of 128 patches
-of 40 pixels (`--size 40`), trained by Adam where the paper has SGD.
+is 9 convolutions deep and 48 wide. `paper` has 17 and 64 (20 for DnCNN-B: `--set layers=20`), and batches of 128
+patches of 40 pixels (`--size 40`), trained by Adam where the paper has SGD.
 """
 
 from typing import Any, ClassVar

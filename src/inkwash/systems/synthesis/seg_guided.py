@@ -4,13 +4,14 @@ Konz, Chen, Dong & Mazurowski, "Anatomically-controllable medical image generati
 models", MICCAI 2024 (arXiv 2402.05210). What the paper changes is the condition: the map is concatenated to the noisy
 image at every step, and in *mask-ablated training* each class but the background is taken out of it with probability
 one half, all subsets of the classes being alike. Afterwards a map with some of its classes is a prescription of those
-alone. How like a given image the result is, is set by `inkwash edit --towards` (the paper's interpolation of latents).
+alone. How like a given image the result is, is set by `inkwash edit --by towards` (the paper's interpolation of
+latents).
 
 Departures. The map enters one-hot, a channel for each class, where the published code has one channel of the class
 number over 255, so that all maps are within 0.02 of one another. Subsets are drawn for every image (the code draws one
 for a batch, and again at every step of sampling). A condition of zeros means "no map", which makes classifier-free
-guidance possible: the code's experiment with it drops the map for one image in five (`--set drop_condition=0.2`). In the
-preset `quick` the network predicts the image, on 2x2 patches, because within ten minutes of two processor cores
+guidance possible: the code's experiment with it drops the map for one image in five (`--set drop_condition=0.2`). In
+the preset `quick` the network predicts the image, on 2x2 patches, because within ten minutes of two processor cores
 epsilon-prediction does not leave the noise. `paper` is the published network and 50 steps of DDIM.
 """
 

@@ -1,0 +1,334 @@
+"""`inkwash.edit`: a given picture changed by a generator: redrawn in part, filled in, turned into another class."""
+
+import datetime
+import math
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from PIL import Image
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from inkwash.api import conditions
+from inkwash.api.folder import check_empty, empty_folder
+from inkwash.api.progress import Progress
+from inkwash.api.runs import generator
+from inkwash.atomic import write_text
+from inkwash.corruption.noise import Noise
+from inkwash.data.picture import Pixels, Unreadable, centre, decode, resize
+from inkwash.errors import WrongUse, unknown
+from inkwash.evaluation import pictures
+from inkwash.evaluation.report import Report, Strip
+from inkwash.evaluation.restoration import psnr
+from inkwash.sampling.edict import Edict
+from inkwash.sampling.edit import led, sdedit, slerp
+from inkwash.sampling.grid import Grid
+from inkwash.sampling.loop import walk
+from inkwash.sampling.repaint import repaint
+from inkwash.systems.base import Generator, Way
+from inkwash.training.run import Run
+
+WAYS = ("sdedit", "inpaint", "invert", "interpolate", "towards")
+NAME = "edits.json"
+PAGE = "edits.html"
+
+
+class Edits(BaseModel):
+    """What was made.
+
+    Attributes:
+        by: the way of editing.
+        files: the pictures, relative to the folder.
+        kept: PSNR in decibels between each picture and the one handed in.
+        round_trip: PSNR of the picture that comes back when it is inverted and redrawn under the same condition; None
+            where nothing was inverted, infinite where every bit came back.
+        evaluations: of the network, for one picture.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    run: str
+    picture: str
+    by: str
+    seed: int
+    files: list[str]
+    kept: list[float]
+    round_trip: float | None
+    evaluations: int
+
+    def __str__(self) -> str:
+        lines = [f"{file}  ({kept:.1f} dB from the picture)" for file, kept in zip(self.files, self.kept, strict=True)]
+        if self.round_trip is not None:
+            lines.append(f"round trip: {self.round_trip:.1f} dB")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One edit, everything read and checked."""
+
+    system: Generator
+    way: Way
+    x: Float[Tensor, "n c h w"]
+    noise: Noise
+    source: dict[str, Any]
+    target: dict[str, Any]
+    strength: float
+    weight: float
+    other: Float[Tensor, "1 c h w"] | None
+    known: Bool[Tensor, "1 h w"] | None
+
+
+def editing(
+    run: str | Path,
+    path: str | Path,
+    *,
+    out: str | Path,
+    by: str = "sdedit",
+    n: int = 4,
+    strength: float = 0.5,
+    weight: float = 0.5,
+    condition: str | None = None,
+    source: str | None = None,
+    other: str | Path | None = None,
+    hide: str | Path | None = None,
+    seed: int = 0,
+    **how: Any,
+) -> Iterator[Progress]:
+    """`edit`, saying where it is; the last report carries the `Edits`."""
+    out = Path(out)
+    check_empty(out)
+    if by not in WAYS:
+        raise unknown("way to edit", by, WAYS)
+    if n < 1 or not 0.0 < strength <= 1.0:
+        raise WrongUse(f"-n is at least 1 and --strength in (0, 1], not {n} and {strength:g}")
+    for needed, name, given in (("inpaint", "--hide", hide), ("interpolate", "--other", other)):
+        if by == needed and given is None:
+            raise WrongUse(f"--by {by} needs {name}, a picture")
+        if by != needed and given is not None:
+            raise WrongUse(f"{name} is for --by {needed}, not for {by}")
+    folder, system = Run.open(run), generator(run)
+    if len(system.spec.size) != 2:
+        raise WrongUse(f"{run} makes images in {len(system.spec.size)} dimensions: pictures are edited")
+    # Noise undone exactly needs a solver of its own; the others draw as the model draws.
+    way = system.way(**{key: value for key, value in how.items() if value is not None})
+    picture = _picture(path, system)
+    device = next(system.parameters()).device
+    free = system.config.drop_condition > 0.0
+
+    def told(text: str | None) -> dict[str, Any]:
+        if text is None and (system.spec.classes or system.spec.mask_classes) and free:
+            return {}
+        given = conditions.of_text(folder, system, text, n)
+        rows = {k: v[torch.arange(n) % len(v)].to(device) for k, v in given.items()}
+        return dict(system.condition(rows))
+
+    asked = _Asked(
+        system, way, picture[None].expand(n, -1, -1, -1).to(device), Noise(seed, range(n)), told(source),
+        told(condition), strength, weight, None if other is None else _picture(other, system)[None].to(device),
+        None if hide is None else _known(hide, system).to(device),
+    )  # fmt: skip
+    made: dict[str, Any] = {}
+    for index, total, stage in _EDITS[by](asked, made):
+        yield Progress(stage, index + 1, total)
+    found: Tensor = made["pictures"].clamp(-1, 1).cpu()
+    target = empty_folder(out)
+    files = []
+    for i, image in enumerate(found):
+        facts = {"system": system.name, "run": Path(run).name, "seed": seed, "item": i, "edit": by}
+        files.append(pictures.save(image, target / f"{i:05d}.png", facts=facts).name)
+    kept = [min(value, 999.0) for value in psnr(found, picture[None].expand_as(found)).tolist()]
+    result = Edits(
+        run=str(run), picture=str(path), by=by, seed=seed, files=files, kept=[round(value, 2) for value in kept],
+        round_trip=made.get("round trip"), evaluations=made["evaluations"],
+    )  # fmt: skip
+    write_text(target / NAME, result.model_dump_json(indent=2) + "\n")
+    words = ["inkwash", "edit", str(run), str(path), "--by", by, "--seed", str(seed), "-n", str(n), "--out", str(out)]
+    for flag, value in (("--condition", condition), ("--source", source), ("--other", other), ("--hide", hide)):
+        words += [] if value is None else [flag, str(value)]
+    words += ["--strength", f"{strength:g}", "--weight", f"{weight:g}"]
+    _page(result, shlex.join(words), picture, found, asked, target / PAGE)
+    yield Progress("editing", 1, 1, result=result)
+
+
+def edit(run: str | Path, path: str | Path, **options: Any) -> Edits:
+    """Change a picture with a generator, and write what became of it.
+
+    - `sdedit`: noised to the time `strength` and denoised again, told `condition`: coarse things stay.
+    - `inpaint`: what is white in the picture `hide` is drawn anew to fit the rest (RePaint).
+    - `invert`: taken up to noise told `source`, and down again told `condition` (EDICT, exact): what is not of the
+      class stays. The round trip, down again told `source`, is measured.
+    - `interpolate`: `n` pictures on the way to `other`, between the noises that both come from.
+    - `towards`: a new picture led towards `path`, by `weight`, at the time `strength`.
+
+    Args:
+        run: a run folder of a generator of pictures.
+        path: the picture; it is cut to the shape of the model's and brought to its size.
+        **options: `out`, a folder that is empty or doesn't exist yet; `by` (sdedit); `n` pictures (4); `strength`
+            (0.5); `weight` (0.5); `condition` and `source`, as `sample` takes a condition; `other`, `hide`, pictures;
+            `seed` (0); and how to draw: `steps`, `sampler`, `guidance`.
+
+    Raises:
+        WrongUse: something handed in can't be used; nothing was written.
+    """
+    *_, last = editing(run, path, **options)
+    result: Edits = last.result
+    return result
+
+
+_Steps = Iterator[tuple[int, int, str]]
+
+
+def _sdedit(asked: _Asked, made: dict[str, Any]) -> _Steps:
+    way = asked.way
+    for step in sdedit(
+        way.denoiser, way.solver, way.grid, asked.x, strength=asked.strength, noise=asked.noise, **asked.target
+    ):
+        yield step.index, step.total, "redrawing"
+    made.update(pictures=step.z, evaluations=step.total * way.solver.evaluations)
+
+
+def _inpaint(asked: _Asked, made: dict[str, Any]) -> _Steps:
+    way = asked.way
+    assert asked.known is not None
+    corruption = asked.system.denoiser.corruption
+    z = corruption.prior(tuple(asked.x.shape[1:]), noise=asked.noise, device=asked.x.device)
+    for step in repaint(
+        way.denoiser, way.solver, way.grid, z, asked.x, asked.known, noise=asked.noise,
+        jump=max(1, len(way.grid) // 5), resample=5, **asked.target,
+    ):  # fmt: skip
+        yield step.index, step.total, "filling in"
+    made.update(pictures=step.z, evaluations=step.total * way.solver.evaluations)
+
+
+def _invert(asked: _Asked, made: dict[str, Any]) -> _Steps:
+    edict = _edict(asked)
+    x = asked.x[:1].double()
+    source, target = ({k: v[:1] for k, v in told.items()} for told in (asked.source, asked.target))
+    total = 3 * len(edict.grid)
+    for top in edict.up(x, **source):
+        yield top.index, total, "inverting"
+    for back in edict.down(top.z, top.other, **source):
+        yield len(edict.grid) + back.index, total, "coming back"
+    for found in edict.down(top.z, top.other, **target):
+        yield 2 * len(edict.grid) + found.index, total, "redrawing"
+    trip = float(psnr(back.z, x))
+    made.update(pictures=found.z.float(), evaluations=2 * 2 * len(edict.grid))
+    made["round trip"] = round(min(trip, 999.0), 2) if not math.isnan(trip) else None
+
+
+def _interpolate(asked: _Asked, made: dict[str, Any]) -> _Steps:
+    assert asked.other is not None
+    edict, count = _edict(asked), len(asked.x)
+    both = torch.cat([asked.x[:1], asked.other]).double()
+    source = {k: v[:1].expand(2, *v.shape[1:]) for k, v in asked.source.items()}
+    total = 2 * len(edict.grid)
+    for top in edict.up(both, **source):
+        yield top.index, total, "inverting"
+    weights = torch.linspace(0, 1, count).tolist()
+    z = torch.cat([slerp(top.z[:1], top.z[1:], weight) for weight in weights])
+    other = torch.cat([slerp(top.other[:1], top.other[1:], weight) for weight in weights])
+    for found in edict.down(z, other, **asked.source):
+        yield len(edict.grid) + found.index, total, "redrawing"
+    made.update(pictures=found.z.float(), evaluations=2 * 2 * len(edict.grid))
+
+
+def _towards(asked: _Asked, made: dict[str, Any]) -> _Steps:
+    way, size = asked.way, tuple(asked.x.shape[1:])
+    z = asked.system.denoiser.corruption.prior(size, noise=asked.noise, device=asked.x.device)
+    for drawn in walk(way.denoiser, way.solver, way.grid, z, noise=asked.noise, **asked.target):
+        yield drawn.index, 2 * drawn.total, "drawing"
+    noise = Noise(asked.noise.seed + 1, asked.noise.items)
+    for step in led(
+        way.denoiser, way.solver, way.grid, drawn.z, asked.x, weight=asked.weight, strength=asked.strength,
+        noise=noise, **asked.target,
+    ):  # fmt: skip
+        yield drawn.total + step.index, drawn.total + step.total, "leading"
+    made.update(pictures=step.z, evaluations=(drawn.total + step.total) * way.solver.evaluations)
+
+
+_EDITS: dict[str, Callable[[_Asked, dict[str, Any]], _Steps]] = {
+    "sdedit": _sdedit,
+    "inpaint": _inpaint,
+    "invert": _invert,
+    "interpolate": _interpolate,
+    "towards": _towards,
+}
+
+
+def _edict(asked: _Asked) -> Edict:
+    """The exact walk, from where something of the picture is left, in the even steps that its mixing is made for."""
+    corruption = asked.system.denoiser.corruption
+    low = torch.tensor(max(corruption.at(1.0).log_snr, _LEAST), dtype=torch.float64)
+    first, steps = float(corruption.time_of(low)), min(asked.way.steps, _MOST)
+    grid = Grid.of([first * (1 - k / steps) for k in range(steps)] + [0.0])
+    return Edict(asked.way.denoiser, grid, dtype=torch.float32)
+
+
+_LEAST = -8.0  # log-SNR
+_MOST = 50
+
+
+def _picture(path: str | Path, system: Generator) -> Float[Tensor, "c h w"]:
+    """A picture as the model's are: cut to their shape, shrunk or enlarged, with as many channels."""
+    pixels = _decoded(path)
+    white = 65535.0 if pixels.dtype == np.uint16 else 255.0
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise WrongUse(f"{path} holds {pixels.dtype} values: pictures of 8 or 16 bits are edited")
+    size = (system.spec.size[0], system.spec.size[1])
+    part = centre(pixels.astype(np.float32) / white, size)
+    planes = [resize(part[..., k], size, Image.Resampling.LANCZOS) for k in range(part.shape[2])]
+    image = torch.from_numpy(np.stack(planes)).clamp(0, 1) * 2 - 1
+    channels = system.spec.channels
+    if len(image) == channels:
+        return image
+    if {len(image), channels} != {1, 3}:
+        raise WrongUse(f"{path} has {len(image)} channels, and the model's images {channels}")
+    return image.expand(3, -1, -1) if channels == 3 else image.mean(dim=0, keepdim=True)
+
+
+def _known(path: str | Path, system: Generator) -> Bool[Tensor, "1 h w"]:
+    """Where the picture of what is hidden is black, read as the picture itself is."""
+    pixels = _decoded(path)
+    size = (system.spec.size[0], system.spec.size[1])
+    part = centre(pixels.max(axis=2).astype(np.float32), size)
+    hidden = resize(part / max(float(part.max()), 1.0), size, Image.Resampling.BOX) >= 0.5
+    if hidden.all() or not hidden.any():
+        much = "all" if hidden.all() else "nothing"
+        raise WrongUse(f"{path} hides {much} of the picture: white is what is drawn anew")
+    return torch.from_numpy(~hidden)[None]
+
+
+def _decoded(path: str | Path) -> Pixels:
+    try:
+        return decode(Path(path).expanduser().read_bytes()).pixels
+    except OSError as error:
+        raise WrongUse(f"{path}: cannot be read ({(error.strerror or 'error').lower()})") from None
+    except Unreadable as error:
+        raise WrongUse(f"{path} {error}") from None
+
+
+def _page(made: Edits, command: str, picture: Tensor, found: Tensor, asked: _Asked, path: Path) -> None:
+    shown = found[:8]
+    strips = [Strip("the picture", picture[None].expand(len(shown), -1, -1, -1)), Strip("edited", shown)]
+    if asked.other is not None:
+        strips.insert(1, Strip("the other", asked.other.cpu().expand(len(shown), -1, -1, -1)))
+    trip = "" if made.round_trip is None else f" The round trip comes back to {made.round_trip:.1f} dB of the picture."
+    Report(
+        title=f"Edited: {made.by}",
+        summary=f"{len(found)} pictures made of one.{trip} What is new was drawn by the model, and was never there.",
+        facts={
+            "command": command,
+            "seed": str(made.seed),
+            "versions": f"Inkwash {version('inkwash')}, PyTorch {torch.__version__}",
+            "date": datetime.date.today().isoformat(),
+        },
+        strips=strips,
+    ).write(path)

@@ -1,0 +1,68 @@
+"""`inkwash edit`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from inkwash.cli.number import Whole
+from inkwash.cli.output import output
+from inkwash.cli.progress import follow
+
+
+def edit(
+    run: Path,
+    path: Path,
+    /,
+    *,
+    out: Path,
+    by: Literal["sdedit", "inpaint", "invert", "interpolate", "towards"] = "sdedit",
+    number: Annotated[Whole, Parameter(name=["--number", "-n"])] = 4,
+    strength: float = 0.5,
+    weight: float = 0.5,
+    condition: str | None = None,
+    source: str | None = None,
+    other: Path | None = None,
+    hide: Path | None = None,
+    steps: Whole | None = None,
+    sampler: str | None = None,
+    guidance: float | None = None,
+    seed: Whole = 0,
+    json: bool = False,
+) -> None:
+    """Change a picture with a generator.
+
+    $ inkwash edit runs/emoji smile.png --strength 0.6 --out redrawn
+    $ inkwash edit runs/emoji smile.png --by invert --source light --condition dark --out recoloured
+    $ inkwash edit runs/prior photo.png --by inpaint --hide hole.png --out filled
+    $ inkwash edit runs/prior one.png --by interpolate --other two.png -n 8 --out between
+
+    sdedit noises the picture and denoises it again; inpaint draws anew what is white in another picture; invert takes
+    it up to noise and down again as another class, exactly back where the class is the same; interpolate goes to
+    another picture; towards leads a new picture to it.
+
+    Args:
+        run: a run folder of a generator of pictures.
+        path: the picture; it is cut to the shape of the model's, and brought to its size.
+        out: a new folder; the pictures are in it, edits.json and edits.html.
+        by: the way of editing.
+        number: pictures to make; of invert there is one.
+        strength: of sdedit and towards, how much noise, from 0 (none) to 1 (nothing stays).
+        weight: of towards, from 0 (a new picture) to 1 (the one handed in).
+        condition: the class, or masks, of what is made.
+        source: of invert and interpolate, the class, or mask, of the picture handed in.
+        other: of interpolate, the picture to go to.
+        hide: of inpaint, a picture that is white where to draw anew.
+        steps: evaluations of the network; what is best for this model by default, of invert 50 at most.
+        sampler: a solver or solver@grid; inkwash show SYSTEM names them. Not of invert.
+        guidance: weight of the condition; 1 is the plain conditional model.
+        seed: of the noise.
+        json: print one JSON document.
+    """
+    from inkwash.api.edit import editing
+
+    job = editing(
+        run, path, out=out, by=by, n=number, strength=strength, weight=weight, condition=condition, source=source,
+        other=other, hide=hide, steps=steps, sampler=sampler, guidance=guidance, seed=seed,
+    )  # fmt: skip
+    output(follow(job), json=json)

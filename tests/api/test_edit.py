@@ -1,0 +1,111 @@
+"""`inkwash edit` from end to end."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_run import TINY
+
+import inkwash
+from inkwash.cli import main
+
+
+@pytest.fixture(scope="module")
+def by_class(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generator of two classes of pictures, dark and bright."""
+    data, random = tmp_path_factory.mktemp("classes"), np.random.default_rng(0)
+    for name, level in (("dark", 60), ("bright", 190)):
+        (data / name).mkdir()
+        for i in range(20):
+            pixels = level + random.normal(0, 20, (32, 32, 3))
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(data / name / f"{i}.png")
+    out = tmp_path_factory.mktemp("runs") / "ddpm"
+    # A network that has learned nothing yet and predicts v leaves a picture what it is.
+    inkwash.train("ddpm", data, out=out, steps=2, size=32, batch=4, set={**TINY, "predict": "v"})
+    return out
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    grid = np.add.outer(np.arange(40), np.arange(40)) * 3 % 256
+    path = tmp_path / "picture.png"
+    Image.fromarray(grid.astype(np.uint8)).convert("RGB").save(path)
+    return path
+
+
+def test_sdedit_keeps_more_where_it_is_weaker(by_class: Path, picture: Path, tmp_path: Path) -> None:
+    kept = []
+    for strength in (0.1, 0.9):
+        made = inkwash.edit(by_class, picture, out=tmp_path / f"{strength}", strength=strength, n=2, steps=6)
+        assert made.files == ["00000.png", "00001.png"]
+        assert Image.open(tmp_path / f"{strength}" / "00000.png").size == (32, 32)
+        kept.append(sum(made.kept))
+    assert kept[0] > kept[1]
+
+
+def test_an_inversion_comes_back(by_class: Path, picture: Path, tmp_path: Path) -> None:
+    told = {"source": "dark", "condition": "bright", "steps": 10}
+    made = inkwash.edit(by_class, picture, out=tmp_path / "out", by="invert", **told)
+    assert made.round_trip is not None
+    assert made.round_trip > 60
+    assert len(made.files) == 1
+    assert made.evaluations == 40
+    assert "round trip comes back" in (tmp_path / "out" / "edits.html").read_text()
+    assert json.loads((tmp_path / "out" / "edits.json").read_text())["by"] == "invert"
+
+
+def test_what_is_not_hidden_stays(by_class: Path, picture: Path, tmp_path: Path) -> None:
+    hole = np.zeros((40, 40), np.uint8)
+    hole[:, 20:] = 255
+    Image.fromarray(hole).save(tmp_path / "hole.png")
+    inkwash.edit(by_class, picture, out=tmp_path / "out", by="inpaint", hide=tmp_path / "hole.png", n=1, steps=5)
+    inkwash.edit(by_class, picture, out=tmp_path / "whole", strength=0.001, n=1, steps=5)
+    before = np.asarray(Image.open(picture).resize((32, 32), Image.Resampling.LANCZOS)).astype(int)
+    after = np.asarray(Image.open(tmp_path / "out" / "00000.png")).astype(int)
+    assert np.abs(after - before)[:, :15].max() <= 2
+    assert np.abs(after - before)[:, 17:].mean() > 5
+
+
+def test_the_ends_of_an_interpolation_are_both_pictures(by_class: Path, picture: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.png"
+    Image.open(picture).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(other)
+    made = inkwash.edit(by_class, picture, out=tmp_path / "out", by="interpolate", other=other, n=3, steps=8)
+    first, _, last = (np.asarray(Image.open(tmp_path / "out" / file)).astype(int) for file in made.files)
+    whole = [np.asarray(Image.open(p).resize((32, 32), Image.Resampling.LANCZOS)).astype(int) for p in (picture, other)]
+    assert np.abs(first - whole[0]).max() <= 2
+    assert np.abs(last - whole[1]).max() <= 2
+
+
+def test_weight_leads_towards_the_picture(by_class: Path, picture: Path, tmp_path: Path) -> None:
+    told = {"by": "towards", "strength": 0.2, "n": 2, "steps": 6}
+    far, near = (inkwash.edit(by_class, picture, out=tmp_path / f"{w}", weight=w, **told) for w in (0.0, 0.9))
+    assert near.kept[0] > far.kept[0]
+
+
+def test_an_edit_depends_on_its_number_alone(by_class: Path, picture: Path, tmp_path: Path) -> None:
+    inkwash.edit(by_class, picture, out=tmp_path / "one", n=1, steps=4)
+    inkwash.edit(by_class, picture, out=tmp_path / "three", n=3, steps=4)
+    one, three = (np.asarray(Image.open(tmp_path / name / "00000.png")).astype(int) for name in ("one", "three"))
+    assert np.abs(one - three).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--by", "inpaint"], "needs --hide"),
+        (["--by", "interpolate"], "needs --other"),
+        (["--hide", "x.png"], "is for --by inpaint"),
+        (["--strength", "0"], "in (0, 1]"),
+        (["--condition", "blue"], "blue"),
+        (["--by", "inpaint", "--hide", "missing.png"], "missing.png: cannot be read"),
+    ],
+)
+def test_wrong_words(
+    by_class: Path, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert main(["edit", str(by_class), str(picture), "--out", str(tmp_path / "out"), *words]) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
