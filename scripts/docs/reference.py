@@ -18,6 +18,7 @@ FLOORS = {
     "memory": Text(en="how much memory there is and is used, what fits into it", zh="有多少内存、用了多少、能容纳什么"),
     "corruption": Text(en="how data is destroyed; all randomness; posteriors", zh="数据如何被破坏；全部随机性；后验"),
     "reading": Text(en="the reading list as data", zh="作为数据的阅读清单"),
+    "operators": Text(en="how measurements are made, and their noise", zh="观测如何得到，及其噪声"),
     "nets": Text(en="networks, and adapters for those of others", zh="网络，以及其他库中网络的适配器"),
     "denoise": Text(en="what a network believes the clean data was", zh="网络认为干净数据是什么"),
     "sampling": Text(en="how one walks back: grids, solvers, the loop, guidance", zh="如何走回去：网格、求解器、引导"),
@@ -30,7 +31,7 @@ FLOORS = {
     "api": Text(en="the public functions and what they return", zh="公开函数及其返回值"),
 }
 # The public functions first, as one meets them in use.
-_FIRST = ["doctor", "demo", "describe", "train", "runs", "sample", "evaluate", "tune", "reading_list", "show", "cite"]
+_FIRST = ["doctor", "demo", "describe", "train", "runs", "sample", "evaluate", "restore", "edit", "tune", "reading_list", "show", "cite"]
 
 
 def pages(language: Language) -> Iterator[tuple[str, str]]:

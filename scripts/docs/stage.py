@@ -29,6 +29,7 @@ BY_HAND = (
     "three-words.md",
     "installation.md",
     "segmentation.md",
+    "restoration.md",
     "few-steps.md",
     "memory.md",
     "several-machines.md",
@@ -36,6 +37,7 @@ BY_HAND = (
 # Pages that there are in English, below a few Chinese words.
 IN_ENGLISH = {
     "laws.md": DOCS / "laws.md",
+    "posteriors.md": DOCS / "posteriors.md",
     "architecture.md": DOCS / "architecture.md",
     "contributing.md": ROOT / "CONTRIBUTING.md",
     "changelog.md": ROOT / "CHANGELOG.md",
@@ -112,6 +114,7 @@ def _nav(language: Language, names: list[str]) -> Nav:
         {say("three words"): "three-words.md"},
         {say("installation"): "installation.md"},
         {say("masks"): "segmentation.md"},
+        {say("restoration"): [{say("restoration"): "restoration.md"}, {say("posteriors"): "posteriors.md"}]},
         {say("few steps"): "few-steps.md"},
         {say("memory"): "memory.md"},
         {say("several machines"): "several-machines.md"},

@@ -8,6 +8,8 @@ WORDS = {
     "three words": Text(en="Three words", zh="三个词"),
     "installation": Text(en="Installation", zh="安装"),
     "masks": Text(en="Masks", zh="掩膜"),
+    "restoration": Text(en="Restoration", zh="复原与编辑"),
+    "posteriors": Text(en="Posterior samplers, measured", zh="后验采样器的测量"),
     "few steps": Text(en="Few steps", zh="少步采样"),
     "memory": Text(en="Memory", zh="内存"),
     "several machines": Text(en="Several machines", zh="多机训练"),
