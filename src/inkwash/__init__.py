@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         training,
     )
     from inkwash.api.analyse import analyse
+    from inkwash.api.anomaly import anomaly
     from inkwash.api.catalogue import catalogue
     from inkwash.api.cite import cite
     from inkwash.api.compare import compare
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
 _FUNCTIONS = {
     "analyse": "analyse",
+    "anomaly": "anomaly",
     "catalogue": "catalogue",
     "cite": "cite",
     "compare": "compare",
@@ -92,6 +94,7 @@ _FLOORS = (
 
 __all__ = [
     "analyse",
+    "anomaly",
     "catalogue",
     "cite",
     "compare",

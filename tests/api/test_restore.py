@@ -120,3 +120,13 @@ def test_strengths_are_not_chosen_on_what_is_measured(
     test = inkwash.data.open_collection(discs).images("test", 32).batch(torch.arange(7))["image"]
     for one in seen[0]:
         assert float(np.abs((test - one).numpy()).max(axis=(1, 2, 3)).min()) > 0.1
+
+
+def test_its_card_holds_what_restore_measures(dncnn: Path, discs: Path) -> None:
+    for _ in range(2):  # what was there is measured anew
+        page = inkwash.reproduce("dncnn", run=dncnn, data=discs)
+    psnr, ssim = page.cards[0].measured
+    assert (psnr.metric, ssim.metric) == ("PSNR (dB)", "SSIM")
+    assert psnr.floor is not None
+    assert psnr.command[1].startswith(f"inkwash restore {discs} --operators denoise:noise=25 --methods {dncnn}")
+    assert (dncnn / "restored" / "report.html").is_file()

@@ -1,6 +1,8 @@
 """`inkwash.reproduce`: a system trained and measured, and the figures set beside those of its paper."""
 
+import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,14 @@ import torch
 import yaml
 
 from inkwash import systems
+from inkwash.api.anomaly import Anomalies, detecting
 from inkwash.api.describe import plan_of
 from inkwash.api.evaluate import Evaluation, evaluating
 from inkwash.api.mask_evaluation import MaskEvaluation
 from inkwash.api.progress import Progress
+from inkwash.api.restoration_table import Figure, Restored
+from inkwash.api.restore import comparing
+from inkwash.api.runs import load
 from inkwash.api.show import show
 from inkwash.api.shown import Page
 from inkwash.api.train import training
@@ -20,6 +26,7 @@ from inkwash.atomic import write_text
 from inkwash.errors import WrongUse
 from inkwash.reading import Card, Measurement, shelf
 from inkwash.reading.source import Located
+from inkwash.systems.restoration.supervised import Supervised
 from inkwash.training.processes import by_first
 from inkwash.training.run import Run
 
@@ -57,11 +64,12 @@ def reproducing(
     trained = Run.open(folder)
     if trained.system != system:
         raise WrongUse(f"{folder} is a run of {trained.system}, not of {system}")
+    job = _restored if issubclass(kind, Supervised) else _unlike if kind.task == "anomaly" else _evaluated
     last = None
-    for last in evaluating(folder, data, seed=seed):
+    for last in job(trained, str(data), seed):
         yield last
     assert last is not None
-    measured = _measurements(trained, last.result, str(data))
+    measured = last.result
     entry = shelf().entries.get(kind.reads)
     card = Card(
         system=system,
@@ -101,6 +109,67 @@ def reproduce(system: str, **options: Any) -> Page:
     *_, last = reproducing(system, **options)
     page: Page = last.result
     return page
+
+
+def _evaluated(run: Run, data: str, seed: int) -> Iterator[Progress]:
+    last = None
+    for last in evaluating(run.path, data, seed=seed):
+        yield last
+    assert last is not None
+    yield replace(last, result=_measurements(run, last.result, data))
+
+
+def _restored(run: Run, data: str, seed: int) -> Iterator[Progress]:
+    """What `inkwash restore` measures of a run that restores, on the operator that it learned."""
+    system = load(run.path)
+    assert isinstance(system, Supervised)
+    out = run.path / "restored"
+    if out.is_dir():
+        shutil.rmtree(out)
+    last, size = None, tuple(run.spec.size)
+    for last in comparing(data, [system.learned], [str(run.path)], out=out, size=size, seed=seed):
+        yield last
+    assert last is not None
+    made: Restored = last.result
+    floor, own = made.rows
+    figures = [("PSNR (dB)", own.psnr, floor.psnr.mean), ("SSIM", own.ssim, floor.ssim.mean)]
+    if own.psnr_draw is not None:
+        figures.append(("PSNR of one draw (dB)", own.psnr_draw, floor.psnr.mean))
+    about = f"{data}, {made.images}, {system.learned}"
+    yield replace(last, result=[
+        _figure(run, name, value, about, made.command, seed, floor=least) for name, value, least in figures
+    ])  # fmt: skip
+
+
+def _unlike(run: Run, data: str, seed: int) -> Iterator[Progress]:
+    """What `inkwash anomaly` measures of a run that learned healthy images."""
+    out = run.path / "unlike"
+    if out.is_dir():
+        shutil.rmtree(out)
+    last, healthy = None, run.config.get("healthy") or None
+    for last in detecting(run.path, data, out=out, healthy=healthy, seed=seed):
+        yield last
+    assert last is not None
+    made: Anomalies = last.result
+    if made.auroc is None or made.trivial is None:
+        raise WrongUse(f"{data} has no two classes to tell apart: a card of {run.system} needs some")
+    command = f"inkwash anomaly {run.path} {data} --healthy {healthy} --seed {seed} --out {out}"
+    about = f"{data}, {made.images} of split {made.split}"
+    yield replace(last, result=[
+        _figure(run, "AUROC", made.auroc, about, command, seed, floor=0.5),
+        _figure(run, f"AUROC of {made.trivial_name}, without a model", made.trivial, about, command, seed, floor=0.5),
+    ])  # fmt: skip
+
+
+def _figure(
+    run: Run, name: str, value: Figure, data: str, command: str, seed: int, *, floor: float
+) -> Measurement:
+    told = run.manifest
+    return Measurement(
+        metric=name, value=value.mean, low=value.low, high=value.high, floor=floor, better="higher", data=data,
+        command=[told.data["command"], command], device=_device("cuda" if torch.cuda.is_available() else "cpu"),
+        seed=seed, date=date.today(), version=f"inkwash {told.inkwash}, torch {told.torch}",
+    )  # fmt: skip
 
 
 def _measurements(run: Run, evaluation: Evaluation | MaskEvaluation, data: str) -> list[Measurement]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from cyclopts import App, Parameter
 
 from inkwash.cli.analyse import analyse
+from inkwash.cli.anomaly import anomaly
 from inkwash.cli.cite import cite
 from inkwash.cli.compare import compare
 from inkwash.cli.data import data
@@ -66,6 +67,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "sample": sample,
     "predict": predict,
     "edit": edit,
+    "anomaly": anomaly,
     "evaluate": evaluate,
     "compare": compare,
     "restore": restore,
