@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from inkwash.api.analyse import analyse
     from inkwash.api.anomaly import anomaly
+    from inkwash.api.augment import augment
     from inkwash.api.catalogue import catalogue
     from inkwash.api.cite import cite
     from inkwash.api.compare import compare
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 _FUNCTIONS = {
     "analyse": "analyse",
     "anomaly": "anomaly",
+    "augment": "augment",
     "catalogue": "catalogue",
     "cite": "cite",
     "compare": "compare",
@@ -95,6 +97,7 @@ _FLOORS = (
 __all__ = [
     "analyse",
     "anomaly",
+    "augment",
     "catalogue",
     "cite",
     "compare",

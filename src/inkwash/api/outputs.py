@@ -48,6 +48,10 @@ class Writing:
             return [0, white]
         return [*self.table.codes, *range(len(self.table.codes), self.table.classes)]
 
+    def drawn(self, classes: Pixels) -> Image.Image:
+        """The mask of a picture, `(H, W)`, with the numbers or colours that the training masks had."""
+        return _drawn(classes, self.codes(255))
+
     def scan(self, outcome: Outcome, scan: Volume, folder: Path, stem: str) -> tuple[dict[str, str], list[str]]:
         """Write the results of a scan on its own grid.
 
@@ -103,7 +107,7 @@ class Writing:
                     coded = _coded(whole[kind], self.codes(255)) if kind == "mask" else whole[kind]
                     arrays.write(draft.path(kind, ".npy"), coded[..., 0, :, :])
             else:
-                mask = _drawn(whole["mask"][0], self.codes(255))
+                mask = self.drawn(whole["mask"][0])
                 _save([mask], draft.path("mask", tiff))
                 pages = [_deep(page) for page in whole["probability"].reshape(-1, *outcome.shape[1:])]
                 _save(pages, draft.path("probability", tiff if len(pages) == 1 else ".tif"))

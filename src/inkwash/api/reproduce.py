@@ -166,7 +166,8 @@ def _figure(
 ) -> Measurement:
     told = run.manifest
     return Measurement(
-        metric=name, value=value.mean, low=value.low, high=value.high, floor=floor, better="higher", data=data,
+        metric=name, value=value.mean, low=value.low, high=value.high, floor=floor, ceiling=None, better="higher",
+        data=data,
         command=[told.data["command"], command], device=_device("cuda" if torch.cuda.is_available() else "cpu"),
         seed=seed, date=date.today(), version=f"inkwash {told.inkwash}, torch {told.torch}",
     )  # fmt: skip

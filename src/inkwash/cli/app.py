@@ -11,6 +11,7 @@ from cyclopts import App, Parameter
 
 from inkwash.cli.analyse import analyse
 from inkwash.cli.anomaly import anomaly
+from inkwash.cli.augment import augment
 from inkwash.cli.cite import cite
 from inkwash.cli.compare import compare
 from inkwash.cli.data import data
@@ -65,6 +66,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "analyse": analyse,
     "train": train,
     "sample": sample,
+    "augment": augment,
     "predict": predict,
     "edit": edit,
     "anomaly": anomaly,

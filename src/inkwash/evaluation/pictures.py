@@ -29,10 +29,19 @@ def to_pil(image: Float[Tensor, "c h w"]) -> Image.Image:
 
 def png(image: Float[Tensor, "c h w"], *, facts: Mapping[str, object] | None = None) -> bytes:
     """The picture as a PNG file; `facts` are written into it as text, by which it says how it was made."""
+    return _png(to_pil(image), facts or {})
+
+
+def save_pixels(image: Image.Image, path: Path, *, facts: Mapping[str, object] | None = None) -> Path:
+    """`save` for a picture whose values are what they are: a mask."""
+    return write_bytes(path, _png(image, facts or {}))
+
+
+def _png(image: Image.Image, facts: Mapping[str, object]) -> bytes:
     text, buffer = PngInfo(), io.BytesIO()
-    for name, value in (facts or {}).items():
+    for name, value in facts.items():
         text.add_itxt(name, str(value))
-    to_pil(image).save(buffer, "PNG", pnginfo=text, optimize=True)
+    image.save(buffer, "PNG", pnginfo=text, optimize=True)
     return buffer.getvalue()
 
 

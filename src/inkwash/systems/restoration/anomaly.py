@@ -8,7 +8,6 @@ anomaly detection"; Sanchez et al. 2022, "What is healthy?").
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -108,15 +107,15 @@ def counterfactual(
         )
     solver, grid = recipes.sampler("ddim@uniform", system.denoiser.corruption, max(1, round(steps / strength)))
     below = grid.start_at(strength)
-    none = {"label": torch.full((len(x),), -1, device=x.device)}
+    none = torch.full((len(x),), -1, device=x.device)
     total = 2 * len(below)
     z = x
-    for up in invert(system.denoiser, below, x, **none):
+    for up in invert(system.denoiser, below, x, label=none):
         z = up.z
         yield up.index, total, None
-    told: dict[str, Any] = {"label": torch.full((len(x),), healthy, device=x.device)}
+    told = torch.full((len(x),), healthy, device=x.device)
     noise = Noise(0, range(len(x)))
-    for down in walk(clip()(cfg(guidance)(system.denoiser)), solver, below, z, noise=noise, **told):
+    for down in walk(clip()(cfg(guidance)(system.denoiser)), solver, below, z, noise=noise, label=told):
         z = down.z
         yield len(below) + down.index, total, None
     off = (z - x).square().mean(dim=1).sqrt()

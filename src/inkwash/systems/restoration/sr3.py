@@ -77,6 +77,8 @@ class SR3(Supervised):
     ) -> tuple[Float[Tensor, "n c ..."], int]:
         count = self.config.sampling_steps if steps is None else steps
         solver, grid = recipes.sampler(self.config.sampler, self.denoiser.corruption, count)
-        told = {"image": guess, "dtype": guess.dtype, "device": guess.device}
-        drawn = sample(clip()(self.denoiser), solver, grid, tuple(guess.shape[1:]), noise=noise, **told)
+        drawn = sample(
+            clip()(self.denoiser), solver, grid, tuple(guess.shape[1:]), noise=noise, dtype=guess.dtype,
+            device=guess.device, image=guess,
+        )  # fmt: skip
         return drawn, len(grid) * solver.evaluations
