@@ -17,10 +17,12 @@ from inkwash.training.options import bf16
 
 # What each optional part is for, by the name of its extra.
 PURPOSES = {
+    "bm3d": "BM3D, whose licence is for non-commercial use, beside other ways to restore",
     "diffusers": "networks and weights of diffusers and transformers",
     "export": "networks in ONNX Runtime, in float32 and in eight bits",
     "inception": "FID and KID in the features of the Inception network",
     "medical": "MONAI's networks",
+    "restoration": "non-local means, total variation and wavelets beside other ways to restore",
     "tensorboard": "training curves in TensorBoard",
 }
 
