@@ -134,3 +134,42 @@ def test_a_prior_that_needs_its_condition_is_refused(discs: Path, tmp_path: Path
     picture(tmp_path / "a.png")
     with pytest.raises(WrongUse, match="always needs its condition"):
         restore_files(run, tmp_path / "a.png", operator="denoise", out=tmp_path / "out", steps=2)
+
+
+@pytest.fixture(scope="module")
+def grey(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prior of grey pictures."""
+    data, random = tmp_path_factory.mktemp("grey"), np.random.default_rng(0)
+    for i in range(12):
+        Image.fromarray(random.integers(0, 255, (16, 16)).astype(np.uint8)).save(data / f"{i}.png")
+    out = tmp_path_factory.mktemp("priors") / "grey"
+    inkwash.train("ddpm", data, out=out, steps=2, size=16, batch=4, set={**TINY, "predict": "v"})
+    return out
+
+
+def test_a_scan_keeps_its_geometry_and_its_values(grey: Path, tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    affine = np.array([[0.8, 0.1, 0, -10], [-0.1, 0.8, 0, 5], [0, 0, 2.5, 7], [0, 0, 0, 1.0]])
+    voxels = np.random.default_rng(0).normal(1000, 200, (20, 17, 11)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(voxels, affine), tmp_path / "scan.nii.gz")
+    made = restore_files(
+        grey, tmp_path / "scan.nii.gz", operator="denoise:noise=0.1", out=tmp_path / "out", steps=3, draws=2
+    )
+    assert made.bad == []
+    (one,) = made.restored
+    found, std = (nibabel.load(tmp_path / "out" / one.files[kind]) for kind in ("estimate", "std"))
+    np.testing.assert_array_equal(found.affine, nibabel.load(tmp_path / "scan.nii.gz").affine)
+    assert found.shape == std.shape == (20, 17, 11)
+    # Told that there is next to no noise, what comes back is what was handed in, in its own values.
+    assert np.abs(found.get_fdata() - voxels).mean() < 0.02 * np.ptp(voxels)
+    assert (tmp_path / "out" / "restorations.html").is_file()
+
+
+def test_a_scan_that_would_change_its_grid_is_bad(grey: Path, tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    nibabel.save(nibabel.Nifti1Image(np.zeros((8, 8, 3), np.int16), np.eye(4)), tmp_path / "scan.nii")
+    picture(tmp_path / "picture.png", (8, 8), "L")
+    made = restore_files(grey, tmp_path, operator="sr:factor=2", out=tmp_path / "out", steps=2, draws=1)
+    assert [problem.name for problem in made.bad] == ["scan.nii"]
+    assert "changes the size" in made.bad[0].reason
+    assert len(made.restored) == 1

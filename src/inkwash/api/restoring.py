@@ -1,6 +1,7 @@
-"""Pictures restored with a generator as the prior: `inkwash predict RUN INPUT --operator NAME:key=value`."""
+"""Pictures and scans restored with a generator as the prior: `inkwash predict RUN INPUT --operator NAME:key=value`."""
 
 import hashlib
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,15 +24,18 @@ from inkwash.api.targets import Target, Targets, gather
 from inkwash.atomic import write_text
 from inkwash.data.picture import Picture, Pixels, Unreadable
 from inkwash.data.report import Problem
+from inkwash.data.volumes import identity, nifti
+from inkwash.data.volumes.volume import Volume
 from inkwash.errors import Failed, WrongUse
 from inkwash.systems.base import Generator
 from inkwash.systems.restoration.measurements import image_shape, measurement
 from inkwash.systems.restoration.methods import method
-from inkwash.systems.restoration.restorer import Restoration, restoring
+from inkwash.systems.restoration.restorer import Restoration, restore, restoring
 
 NAME = "restorations.json"
 PAGE = "restorations.html"
 _PREVIEWED = 12
+_SLICES = 8
 _WHITE = {"uint8": 255, "uint16": 65535}
 
 
@@ -39,16 +43,16 @@ class Restored(BaseModel):
     """What became of one picture.
 
     Attributes:
-        size: of the estimate, `(H, W)`.
+        size: of the estimate, `(H, W)`, of a scan with its slices before.
         files: `estimate` and, of several draws, `std`, relative to the folder.
-        std: mean over the pixels, in grey levels of the file.
+        std: mean over the pixels, in the file's own values.
         evaluations: of the network, all draws together.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     name: str
-    size: tuple[int, int]
+    size: tuple[int, ...]
     files: dict[str, str]
     std: float
     evaluations: int
@@ -114,10 +118,10 @@ def restoring_files(
                        "pictures are restored with a prior of grey or colour pictures")  # fmt: skip
     there = gather(path, scans=False)
     bad = [Problem(name=name, reason=reason) for name, reason in there.bad]
-    bad += [Problem(name=t.name, reason="is a scan, and the prior is of pictures") for t in there.targets if t.case]
     work = _Restorer(system, operator, out, {"by": by, "draws": draws, "steps": steps, "seed": seed})
     try:
         yield from _pictures(work, there, bad)
+        yield from _scans(work, there, bad)
     finally:
         made = Restorations(
             run=str(run), operator=operator, by=by, draws=draws, steps=steps or sampler.steps, seed=seed,
@@ -126,22 +130,26 @@ def restoring_files(
         if work.made:
             write_text(out / NAME, made.model_dump_json(indent=2) + "\n")
             command = f"inkwash predict {run} {path} --operator {operator} --by {by} --draws {draws} --out {out}"
+            command = identity.hide(command, there.known)
             write_page(
                 f"{operator}: {len(work.made)} restored", command, seed, work.shown, bad, out / PAGE,
-                [[m.name, f"{m.size[0]} x {m.size[1]}", f"{m.std:.1f}", str(m.evaluations), f"{m.seconds:.1f}"]
+                [[m.name, " x ".join(map(str, m.size)), f"{m.std:.3g}", str(m.evaluations), f"{m.seconds:.1f}"]
                  for m in work.made],
             )  # fmt: skip
     yield Progress("restoring", len(there.targets), len(there.targets), result=made)
 
 
 def restore_files(run: str | Path, path: str | Path, **options: Any) -> Restorations:
-    """Restore pictures; written to `out`: the mean of the draws, and their standard deviation pixel by pixel.
+    """Restore pictures and scans; written to `out`: the mean of the draws, and their standard deviation by pixels.
 
-    A picture keeps its channels, its bit depth (8 or 16 bits) and its size, or grows by what the operator shrank it.
+    A picture keeps its channels, its bit depth (8 or 16 bits) and its size, or grows by what the operator shrank it. A
+    scan of one channel is restored slice by slice, as its slices lie, between its least and its largest value, and
+    written as NIfTI in float32 with its affine to the last bit; operators that change the size of a slice are refused
+    there.
 
     Args:
         run: a run folder of a generator of pictures: the prior.
-        path: a file, a folder, a zip or a list of pictures.
+        path: a file, a folder, a zip or a list of pictures or scans.
         **options: `operator`, how they were measured; `out`, a folder that is empty or doesn't exist yet; `by`, the
             posterior sampler ("diffpir"); `draws` (4); `steps` of a draw; `seed` (0).
 
@@ -200,6 +208,79 @@ class _Restorer:
                 seconds=round(time.monotonic() - start, 3),
             )
         )  # fmt: skip
+
+
+    def scan(self, target: Target, volume: Volume, which: str) -> Iterator[Progress]:
+        """Restore a scan slice by slice, and write it; memory is that of a few slices."""
+        start, channels = time.monotonic(), self.system.spec.channels
+        if volume.channels != 1:
+            raise Unreadable(f"holds {volume.channels} channels: scans of one are restored")
+        slices, *size = volume.grid.shape
+        try:
+            asked = measurement(self.operator, (channels, *size))
+        except WrongUse as error:
+            raise Unreadable(f"of slices of {size[0]} x {size[1]}: {error}") from error
+        if asked.operator.measured != (channels, *size):
+            raise Unreadable(f"can't be written on its own grid: {self.operator} changes the size of its slices")
+        low, high = _ends(volume)
+        folder = self.out if self.out.exists() else empty_folder(self.out)
+        done, sums, preview = 0, 0.0, None
+        with Draft(folder, target.stem) as draft, tempfile.TemporaryFile(dir=folder) as spreads:
+            header = nifti.header_like(volume)
+
+            def restored() -> Iterator[Pixels]:
+                nonlocal done, sums, preview
+                for piece in volume.pieces():
+                    for first in range(0, len(piece.values), _SLICES):
+                        seen = torch.from_numpy(piece.values[first : first + _SLICES])[:, None]
+                        y = ((seen - low) / (high - low) * 2 - 1).expand(-1, channels, -1, -1)
+                        keys = torch.arange(len(y)) + piece.first + first
+                        found = restore(self.system, asked, y, first=keys, **self.how)
+                        estimate, std = found.estimate.mean(dim=1), found.std.square().mean(dim=1).sqrt()
+                        values = (estimate + 1) / 2 * (high - low) + low
+                        spread = (std / 2 * (high - low)).numpy().astype("<f4")
+                        spreads.write(spread.tobytes())
+                        sums += float(spread.sum())
+                        if preview is None or done < slices // 2:
+                            preview = RestoredPicture(y[0], estimate[:1], std[0] / 2)
+                        done += len(y)
+                        yield values.numpy()
+
+            yield Progress(f"restoring {which}", 0, slices)
+            nifti.write(draft.path("restored", ".nii.gz"), header, "float32", 1, restored())
+            yield Progress(f"restoring {which}", slices, slices)
+            if self.how["draws"] > 1:
+                spreads.seek(0)
+                parts = (np.frombuffer(spreads.read(4 * size[0] * size[1]), "<f4") for _ in range(slices))
+                nifti.write(draft.path("std", ".nii.gz"), nifti.header_like(volume), "float32", 1, parts)
+        files = {"estimate": draft.names["restored"], **({"std": draft.names["std"]} if "std" in draft.names else {})}
+        if preview is not None and len(self.shown) < _PREVIEWED and not target.burned_in:
+            self.shown.append(preview)
+        steps = method(self.how["by"]).steps if self.how["steps"] is None else self.how["steps"]
+        self.made.append(
+            Restored(
+                name=target.name, size=volume.grid.shape, files=files,
+                std=round(sums / (slices * size[0] * size[1]), 6), evaluations=steps * self.how["draws"] * slices, seconds=round(time.monotonic() - start, 3),
+            )
+        )  # fmt: skip
+
+
+def _ends(volume: Volume) -> tuple[float, float]:
+    """The least and the largest value of a scan."""
+    low, high = np.inf, -np.inf
+    for piece in volume.pieces():
+        low, high = min(low, float(piece.values.min())), max(high, float(piece.values.max()))
+    return (low, high) if high > low else (low, low + 1.0)
+
+
+def _scans(work: _Restorer, there: Targets, bad: list[Problem]) -> Iterator[Progress]:
+    targets = [target for target in there.targets if target.case is not None]
+    for index, target in enumerate(targets):
+        try:
+            with target.open(there.source, shown=False) as volume:
+                yield from work.scan(target, volume, f"{index + 1} of {len(targets)}")
+        except Unreadable as error:
+            bad.append(Problem(name=identity.hide(target.name, there.known), reason=str(error)))
 
 
 def _pictures(work: _Restorer, there: Targets, bad: list[Problem]) -> Iterator[Progress]:
