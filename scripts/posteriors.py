@@ -145,8 +145,8 @@ def page(rows: list[dict[str, Any]], made: str) -> str:
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--draws", type=int, default=1000)
-    parser.add_argument("--cases", type=int, default=3)
+    parser.add_argument("--draws", type=int, default=300)
+    parser.add_argument("--cases", type=int, default=2)
     parser.add_argument("--out", type=Path, default=ROOT / "docs")
     options = parser.parse_args()
     torch.manual_seed(0)

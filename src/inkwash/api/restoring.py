@@ -260,7 +260,8 @@ class _Restorer:
         self.made.append(
             Restored(
                 name=target.name, size=volume.grid.shape, files=files,
-                std=round(sums / (slices * size[0] * size[1]), 6), evaluations=steps * self.how["draws"] * slices, seconds=round(time.monotonic() - start, 3),
+                std=round(sums / (slices * size[0] * size[1]), 6), evaluations=steps * self.how["draws"] * slices,
+                seconds=round(time.monotonic() - start, 3),
             )
         )  # fmt: skip
 
