@@ -31,7 +31,10 @@ FLOORS = {
     "api": Text(en="the public functions and what they return", zh="公开函数及其返回值"),
 }
 # The public functions first, as one meets them in use.
-_FIRST = ["doctor", "demo", "describe", "train", "runs", "sample", "evaluate", "restore", "edit", "tune", "reading_list", "show", "cite"]
+_FIRST = [
+    "doctor", "demo", "describe", "train", "runs", "sample", "evaluate", "restore", "edit", "tune", "reading_list", "show",
+    "cite",
+]  # fmt: skip
 
 
 def pages(language: Language) -> Iterator[tuple[str, str]]:
