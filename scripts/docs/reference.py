@@ -32,8 +32,8 @@ FLOORS = {
 }
 # The public functions first, as one meets them in use.
 _FIRST = [
-    "doctor", "demo", "describe", "train", "runs", "sample", "evaluate", "restore", "edit", "tune", "reading_list", "show",
-    "cite",
+    "doctor", "demo", "describe", "train", "runs", "sample", "evaluate", "restore", "edit", "tune", "reading_list",
+    "show", "cite",
 ]  # fmt: skip
 
 
