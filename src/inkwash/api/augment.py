@@ -19,7 +19,7 @@ from inkwash.api.evaluate import held_out
 from inkwash.api.folder import empty_folder
 from inkwash.api.outputs import Writing
 from inkwash.api.progress import Progress
-from inkwash.api.runs import generator
+from inkwash.api.runs import generator, opened
 from inkwash.atomic import write_text
 from inkwash.corruption.noise import Noise
 from inkwash.data import Collection, ImageSet, VolumeCollection
@@ -93,7 +93,7 @@ def augmenting(
         raise WrongUse(f"-n, --batch and --segmenter-steps are at least 1, not {n}, {batch} and {segmenter_steps}")
     if measure:
         checked(segmenter)
-    folder, system = Run.open(run), generator(run)
+    folder, system = opened(run), generator(run)
     if not system.spec.mask_classes:
         raise WrongUse(f"{run} is a run of {system.name}, which is told no masks: pictures for training need theirs")
     collection = find(path, skip_bad=skip_bad)

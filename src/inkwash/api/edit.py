@@ -19,7 +19,7 @@ from torch import Tensor
 from inkwash.api import conditions
 from inkwash.api.folder import check_empty, empty_folder
 from inkwash.api.progress import Progress
-from inkwash.api.runs import generator
+from inkwash.api.runs import generator, opened
 from inkwash.atomic import write_text
 from inkwash.corruption.noise import Noise
 from inkwash.data.picture import Pixels, Unreadable, centre, decode, resize
@@ -33,7 +33,6 @@ from inkwash.sampling.grid import Grid
 from inkwash.sampling.loop import walk
 from inkwash.sampling.repaint import repaint
 from inkwash.systems.base import Generator, Way
-from inkwash.training.run import Run
 
 WAYS = ("sdedit", "inpaint", "invert", "interpolate", "towards")
 NAME = "edits.json"
@@ -114,7 +113,7 @@ def editing(
             raise WrongUse(f"--by {by} needs {name}, a picture")
         if by != needed and given is not None:
             raise WrongUse(f"{name} is for --by {needed}, not for {by}")
-    folder, system = Run.open(run), generator(run)
+    folder, system = opened(run), generator(run)
     if len(system.spec.size) != 2:
         raise WrongUse(f"{run} makes images in {len(system.spec.size)} dimensions: pictures are edited")
     # Noise undone exactly needs a solver of its own; the others draw as the model draws.

@@ -11,7 +11,7 @@ from inkwash.api.outputs import Format, Writing
 from inkwash.api.prediction_page import write_page
 from inkwash.api.predictions import Predictions
 from inkwash.api.progress import Progress
-from inkwash.api.runs import load
+from inkwash.api.runs import load, opened
 from inkwash.api.targets import Targets, gather
 from inkwash.atomic import write_text
 from inkwash.data.mask import MaskTable
@@ -48,7 +48,7 @@ def predicting(
         raise WrongUse(f"--batch is at least 1, not {batch}")
     out, path = Path(out), Path(path).expanduser()
     check_empty(out)
-    folder, system = Run.open(run), load(run)
+    folder, system = opened(run), load(run)
     if not isinstance(system, Segmenter):
         raise WrongUse(f"{run} is a run of {system.name}, which does {system.task}: predict finds masks, "
                        "and restores pictures where --operator says how they were measured")

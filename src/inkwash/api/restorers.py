@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from inkwash.api.describe import BUNDLED
 from inkwash.api.runs import load
 from inkwash.errors import Failed, WrongUse
 from inkwash.systems.base import Generator
@@ -54,7 +55,7 @@ def restorer(text: str, *, draws: int, steps: int | None, seed: int) -> Restorer
         found = CLASSICAL[text]
         return Restorer(text, lambda m, y, _, s: Restoration(found.restore(m, y, s)[:, None], 0), found.tuned)
     by, at, run = text.rpartition("@")
-    if at or Path(text).is_dir():
+    if at or Path(text).is_dir() or text.startswith(BUNDLED):
         return _of_run(text, by, run, draws=draws, steps=steps, seed=seed)
     if text.endswith(".onnx"):
         return Restorer(text, _own(_of_onnx(text), text))

@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 
 from inkwash import systems
-from inkwash.errors import WrongUse
-from inkwash.systems import settings
+from inkwash.api.describe import BUNDLED
+from inkwash.errors import WrongUse, unknown
+from inkwash.systems import bundled, settings
 from inkwash.systems.base import Generator, System
 from inkwash.systems.distillation.student import become
 from inkwash.training.options import parse
@@ -20,17 +21,32 @@ def build(run: Run) -> System:
     return become(system) if isinstance(system, Generator) else system
 
 
+def opened(run: str | Path) -> Run:
+    """A trained run, or `bundled:NAME`, one that comes with the library: to be read, not to be written into.
+
+    Raises:
+        WrongUse: as of `Run.open`; or nothing of that name is bundled.
+    """
+    name = str(run).removeprefix(BUNDLED)
+    if name == str(run):
+        return Run.open(run)
+    folder = bundled.run_of(name)
+    if folder is None:
+        raise unknown("bundled model", name, bundled.names())
+    return Run.open(folder)
+
+
 def load(run: str | Path, *, device: torch.device | str | None = None) -> System:
     """A trained system, in evaluation mode.
 
     Args:
-        run: a run folder.
+        run: a run folder, or `bundled:NAME`.
         device: where to put it; the GPU if there is one.
 
     Raises:
         WrongUse: it is no run folder, made by a newer Inkwash, half there, or of a system that isn't installed.
     """
-    folder = Run.open(run)
+    folder = opened(run)
     system = build(folder)
     folder.load_weights(system)
     if isinstance(system, Generator):

@@ -7,13 +7,12 @@ from typing import Any
 from inkwash.api import backends, conditions, drawing_plan
 from inkwash.api.folder import check_empty, empty_folder, made
 from inkwash.api.progress import Progress
-from inkwash.api.runs import generator
+from inkwash.api.runs import generator, opened
 from inkwash.errors import WrongUse
 from inkwash.evaluation import pictures
 from inkwash.memory.amount import parse
 from inkwash.memory.watch import watch
 from inkwash.training.processes import by_first, from_all, share, together
-from inkwash.training.run import Run
 
 
 def sampling(
@@ -42,7 +41,7 @@ def sampling(
         system = generator(run)
         backend = backend or backends.default(system, run, how)
         backends.prepare(system, run, backend)
-        told = conditions.of_text(Run.open(run), system, condition, first + n)
+        told = conditions.of_text(opened(run), system, condition, first + n)
         way = system.way(**how)
     before, count = share(n)
     start = first + before

@@ -35,7 +35,7 @@ def predict(
     $ inkwash predict runs/hippocampus scan.nii.gz --out found
     $ inkwash predict runs/polyp-masks polyps/ --out found --draws 5 --merge staple
     $ inkwash predict runs/prior noisy/ --operator denoise:noise=25 --draws 8 --out restored
-    $ inkwash predict runs/prior photo.png --operator inpaint:hide=hole.png --out filled
+    $ inkwash predict bundled:polyp-ddpm-retina retina.png --operator inpaint:hide=hole.png --out filled
 
     Writes mask, probability and uncertainty of every file on the grid of that file: NIfTI with its affine, DICOM as a
     segmentation of its series, pictures as PNG. A bad file is named at the end and does not stop the others.
@@ -43,7 +43,7 @@ def predict(
     standard deviation.
 
     Args:
-        run: a run folder of a segmenter; of a generator with --operator.
+        run: a run folder of a segmenter; of a generator with --operator. bundled:polyp-ddpm-retina is one.
         path: a file, a folder, a zip or a list: NIfTI, DICOM, MetaImage, NRRD, NumPy, PNG, JPEG, TIFF.
         out: the folder to write into.
         draws: masks drawn for each image, which become one; the system's own number by default. Of restorations 4.
