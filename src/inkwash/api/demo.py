@@ -4,20 +4,30 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from jaxtyping import Float
+from torch import Tensor
+
 from inkwash.api.describe import find
 from inkwash.api.evaluate import measuring
 from inkwash.api.folder import empty_folder
-from inkwash.api.page import page
+from inkwash.api.page import SHOWN, page
 from inkwash.api.progress import Progress
 from inkwash.api.runs import generator
 from inkwash.api.train import training
+from inkwash.corruption.noise import Noise
 from inkwash.evaluation import pictures
-from inkwash.evaluation.report import Command
+from inkwash.evaluation.report import Command, Strip
+from inkwash.systems.base import Generator
 from inkwash.systems.bundled import run_of
+from inkwash.systems.restoration.measurements import measurement
+from inkwash.systems.restoration.restorer import restore
 from inkwash.training.run import Run
 
 SYSTEM, DATA = "polyp-ddpm", "bundled:retina"
 COUNT = 64
+RESTORE = "inkwash predict bundled:polyp-ddpm-retina FILE --operator denoise:noise=25 --out restored"
+# What the model is a prior for besides: each is undone without any training.
+MEASUREMENTS = ("denoise:noise=25", "inpaint:hide=box,share=0.4", "sr:factor=4")
 
 
 def demonstrating(out: str | Path = "runs/demo") -> Iterator[Progress]:
@@ -42,11 +52,28 @@ def demonstrating(out: str | Path = "runs/demo") -> Iterator[Progress]:
         Command("Train a model like this one", f"inkwash train {SYSTEM} {DATA} --out runs/retina --minutes 10"),
         Command("Draw from held-out masks", f"inkwash sample runs/retina -n 16 --condition {DATA} --out pictures"),
         Command("Measure it", f"inkwash evaluate runs/retina {DATA}"),
+        Command("Restore pictures, the model being what is known of them", RESTORE),
         Command("The same on your own pictures", f"inkwash train {SYSTEM} FOLDER --out runs/mine --minutes 10"),
     ]
     title = "Retinas that were never photographed"
     report = page(measured, run, command="inkwash demo", commands=commands, title=title)
+    strips = list(report.strips)
+    for text in MEASUREMENTS:
+        yield Progress(f"restoring {text}", 0, len(MEASUREMENTS))
+        strips += _restored(system, measured.real[:SHOWN], text)
+    report = replace(report, strips=strips)
     yield Progress("writing", 1, 1, result=report.write(out / "report.html"))
+
+
+def _restored(system: Generator, x: Float[Tensor, "n c h w"], text: str) -> list[Strip]:
+    """Real pictures as they were measured, and as the model restores them."""
+    asked = measurement(text, tuple(x.shape[1:]))
+    y = asked.take(x, noise=Noise(0, range(len(x))))
+    found = restore(system, asked, y, by="ddrm", steps=15, draws=2)
+    return [
+        Strip(f"real ones, measured as {text}", asked.first_guess(y).clamp(-1, 1)),
+        Strip("restored by the same model, which was never taught to", found.estimate),
+    ]
 
 
 def demo(out: str | Path = "runs/demo") -> Path:
