@@ -1,7 +1,7 @@
 """What a system is: one paper, made of a corruption, a denoiser and a way to use them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -14,7 +14,7 @@ from inkwash.corruption.noise import Noise
 from inkwash.data.spec import DataSpec
 from inkwash.denoise.base import Denoiser
 from inkwash.denoise.gaussian import GaussianDenoiser
-from inkwash.errors import WrongUse
+from inkwash.errors import WrongUse, unknown
 from inkwash.sampling.cache import Cache
 from inkwash.sampling.grid import Grid
 from inkwash.sampling.guidance.cfg import cfg
@@ -32,6 +32,14 @@ class SystemConfig(BaseModel):
     """The options of a system; flags, YAML files and forms are made from it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def filled(presets: Mapping[str, Mapping[str, Any]], values: dict[str, Any]) -> dict[str, Any]:
+    """Options with those of their preset where they say nothing; for validators, so what is wrong is a `ValueError`."""
+    preset = values.get("preset", "quick")
+    if preset != "quick" and preset not in presets:
+        raise ValueError(str(unknown("preset", str(preset), {"quick", *presets})))
+    return {**presets.get(preset, {}), **values}
 
 
 class System(nn.Module, ABC):

@@ -7,11 +7,10 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from inkwash.data.spec import DataSpec
 from inkwash.denoise.gaussian import GaussianDenoiser
-from inkwash.errors import unknown
 from inkwash.nets.patched import Patched
 from inkwash.nets.unet import UNet
 from inkwash.systems import recipes
-from inkwash.systems.base import GeneratorConfig
+from inkwash.systems.base import GeneratorConfig, filled
 from inkwash.training.options import listed
 
 Integers = Annotated[tuple[int, ...], BeforeValidator(listed)]
@@ -54,10 +53,7 @@ class PixelConfig(GeneratorConfig):
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, values: dict[str, Any]) -> dict[str, Any]:
-        preset = values.get("preset", "quick")
-        if preset != "quick" and preset not in cls.presets:
-            raise ValueError(str(unknown("preset", str(preset), {"quick", *cls.presets})))
-        return {**cls.presets.get(preset, {}), **values}
+        return filled(cls.presets, values)
 
     @model_validator(mode="after")
     def _names(self) -> "PixelConfig":

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from inkwash.corruption.noise import Noise
 from inkwash.data.spec import DataSpec
-from inkwash.errors import WrongUse, unknown
+from inkwash.errors import WrongUse
 from inkwash.nets.dncnn import DnCNN
+from inkwash.systems.base import filled
 from inkwash.systems.restoration.supervised import Supervised, SupervisedConfig
 
 
@@ -36,10 +37,7 @@ class DnCNNConfig(SupervisedConfig):
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, values: dict[str, Any]) -> dict[str, Any]:
-        preset = values.get("preset", "quick")
-        if preset != "quick" and preset not in cls.presets:
-            raise ValueError(str(unknown("preset", str(preset), {"quick", *cls.presets})))
-        return {**cls.presets.get(preset, {}), **values}
+        return filled(cls.presets, values)
 
 
 class DnCNNRestorer(Supervised):

@@ -7,9 +7,9 @@ from pydantic import BeforeValidator, Field, model_validator
 from torch import nn
 
 from inkwash.data.spec import DataSpec
-from inkwash.errors import unknown
 from inkwash.nets.patched import Patched
 from inkwash.nets.unet import UNet
+from inkwash.systems.base import filled
 from inkwash.systems.segmenter import SegmenterConfig
 from inkwash.training.options import listed
 
@@ -29,10 +29,7 @@ class PresetConfig(SegmenterConfig):
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, values: dict[str, Any]) -> dict[str, Any]:
-        preset = values.get("preset", "quick")
-        if preset != "quick" and preset not in cls.presets:
-            raise ValueError(str(unknown("preset", str(preset), {"quick", *cls.presets})))
-        return {**cls.presets.get(preset, {}), **values}
+        return filled(cls.presets, values)
 
 
 class NetworkConfig(PresetConfig):
