@@ -133,6 +133,16 @@ def test_a_restoration_depends_on_its_own_measurement_and_number(prior: Prior) -
     assert float(whole.std.mean()) > 0
 
 
+@pytest.mark.parametrize("by", ["dps", "ddnm", "red-diff", "repaint"])
+def test_what_a_hole_shows_says_nothing(prior: Prior, by: str) -> None:
+    made = measurement("inpaint:share=0.5", (1, SIDE, SIDE))
+    y = made.take(prior.pictures(2), noise=Noise(1, range(2)))
+    assert isinstance(made.operator, Masked)
+    painted = torch.where(made.operator.mask, y, 0.9)
+    plain, other = (restore(prior, made, given, by=by, steps=10) for given in (y, painted))
+    torch.testing.assert_close(plain.draws, other.draws)
+
+
 def test_one_draw_has_no_spread() -> None:
     assert float(Restoration(torch.ones(2, 1, 1, 4, 4), 3).std.sum()) == 0
 

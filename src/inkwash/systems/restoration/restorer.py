@@ -10,6 +10,7 @@ from torch import Tensor
 from inkwash.corruption.noise import Noise
 from inkwash.denoise.base import Denoiser
 from inkwash.errors import WrongUse
+from inkwash.operators.mask import Masked
 from inkwash.sampling.loop import Step
 from inkwash.sampling.tiled import grid_of, tiled
 from inkwash.systems.base import Generator
@@ -87,6 +88,9 @@ def restoring(
     numbers = range(first, first + len(y)) if isinstance(first, int) else first
     items = (torch.as_tensor(numbers)[:, None] + torch.arange(draws) * _DRAWS).flatten()
     rows = y.to(device).repeat_interleave(draws, dim=0)
+    if isinstance(measurement.operator, Masked):
+        # A picture with a hole may show anything there; what is hidden was not measured.
+        rows = measurement.operator(rows)
     problem = Problem(
         _any_size(system, measurement.operator.shape[1:]),
         measurement.operator,
