@@ -143,7 +143,9 @@ def test_dncnn_is_as_deep_as_the_paper_says() -> None:
     convolutions = [layer for layer in network if isinstance(layer, torch.nn.Conv2d)]
     assert len(convolutions) == 17
     # 17 layers of side 3 see 35 pixels (section III.A).
+    torch.nn.init.normal_(convolutions[-1].weight)
     x = Noise(0, [0]).normal((1, 41, 41), "x").requires_grad_()
+    torch.testing.assert_close(DnCNN(1)(x), torch.zeros_like(x))
     network.eval()(x)[0, 0, 20, 20].backward()
     assert x.grad is not None
     seen = x.grad[0, 0].abs().sum(0).nonzero().flatten()

@@ -135,7 +135,7 @@ def _restored(run: Run, data: str, seed: int) -> Iterator[Progress]:
     figures = [("PSNR (dB)", own.psnr, floor.psnr.mean), ("SSIM", own.ssim, floor.ssim.mean)]
     if own.psnr_draw is not None:
         figures.append(("PSNR of one draw (dB)", own.psnr_draw, floor.psnr.mean))
-    about = f"{data}, {made.images}, {system.learned}"
+    about = f"{data}, {made.images.partition(';')[0]}, {system.learned}"
     yield replace(last, result=[
         _figure(run, name, value, about, made.command, seed, floor=least) for name, value, least in figures
     ])  # fmt: skip

@@ -7,7 +7,7 @@ Transactions on Image Processing 26(7), 2017, section III.
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from inkwash.nets.blocks import CONV
+from inkwash.nets.blocks import CONV, zeroed
 
 _NORM: dict[int, type[nn.BatchNorm1d] | type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {
     1: nn.BatchNorm1d,
@@ -38,6 +38,8 @@ class DnCNN(nn.Sequential):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
+        # It begins by finding nothing wrong, which is nearer to the answer than noise of its own.
+        zeroed(self[-1])
 
     def forward(self, x: Float[Tensor, "b c *spatial"]) -> Float[Tensor, "b c *spatial"]:
         """The noise in `x`."""
