@@ -96,6 +96,10 @@ def test_only_the_healthy_class_is_learned() -> None:
     torch.testing.assert_close(some.mean(), every[[0, 3]].mean())
 
 
+def test_a_class_may_be_called_by_a_number() -> None:
+    assert AnoDDPMConfig(**TINY, healthy=0).healthy == "0"
+
+
 def test_noise_is_the_one_that_was_learned() -> None:
     noise = Noise(3, range(2))
     simplex = AnoDDPM(AnoDDPMConfig(**TINY), SPEC).noised(noise)

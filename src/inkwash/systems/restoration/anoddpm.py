@@ -13,10 +13,10 @@ does not leave the noise. `paper` is the published network (128 channels, 1,1,2,
 walked.
 """
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from inkwash.corruption.noise import Noise
@@ -49,7 +49,8 @@ class AnoDDPMConfig(PixelConfig):
     frequency: float = Field(64.0, gt=1, description="of simplex noise, pixels that the coarsest octave is wide")
     octaves: int = Field(6, ge=1, description="of simplex noise")
     decay: float = Field(0.8, gt=0, le=1, description="of simplex noise, amplitude of an octave over the one before")
-    healthy: str = Field("", description="the class that is learned; all images where it is empty")
+    # A class may be called 0, which a command line takes for a number.
+    healthy: Annotated[str, BeforeValidator(str)] = Field("", description="the class that is learned; all images where it is empty")
 
 
 class AnoDDPM(Generator):
