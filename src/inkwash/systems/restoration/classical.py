@@ -244,7 +244,7 @@ def _anything(operator: Operator) -> bool:
 
 CLASSICAL: dict[str, Classical] = {
     "none": Classical("an image without any prior: the inverse, or what was measured", _anything, _guess, tuned=False),
-    "bm3d": Classical("collaborative filtering of blocks (bm3d)", _denoises, _bm3d),
+    "bm3d": Classical("collaborative filtering of blocks (bm3d)", _denoises, _bm3d, tuned=False),
     "nlm": Classical("non-local means (scikit-image)", _denoises, _nlm),
     "tv": Classical("total variation (scikit-image)", _is_linear, _tv),
     "wavelet": Classical("thresholds of wavelets (scikit-image)", _is_linear, _wavelet),
