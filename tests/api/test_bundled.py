@@ -23,7 +23,8 @@ def test_what_is_bundled_is_named_where_a_name_is_wrong() -> None:
 def test_it_restores_and_edits_pictures(tmp_path: Path) -> None:
     picture = tmp_path / "picture.png"
     Image.fromarray(np.full((64, 64, 3), 120, np.uint8)).save(picture)
-    made = inkwash.restore_files(NAME, picture, operator="denoise:noise=10", out=tmp_path / "restored", steps=2, draws=1)
+    told = {"operator": "denoise:noise=10", "steps": 2, "draws": 1}
+    made = inkwash.restore_files(NAME, picture, out=tmp_path / "restored", **told)
     assert len(made.restored) == 1
     assert inkwash.edit(NAME, picture, out=tmp_path / "edited", n=1, steps=2).files == ["00000.png"]
 

@@ -50,7 +50,9 @@ class AnoDDPMConfig(PixelConfig):
     octaves: int = Field(6, ge=1, description="of simplex noise")
     decay: float = Field(0.8, gt=0, le=1, description="of simplex noise, amplitude of an octave over the one before")
     # A class may be called 0, which a command line takes for a number.
-    healthy: Annotated[str, BeforeValidator(str)] = Field("", description="the class that is learned; all images where it is empty")
+    healthy: Annotated[str, BeforeValidator(str)] = Field(
+        "", description="the class that is learned; all images where it is empty"
+    )
 
 
 class AnoDDPM(Generator):
