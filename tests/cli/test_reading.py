@@ -57,7 +57,7 @@ def test_filters_narrow_and_add_up():
     medical = package.reading_list(medical=True, runnable=True)
     assert keys(medical) == {e.key for e in entries if e.medical and shelf().status(e) != "none"}
     assert "polyp-ddpm" in keys(medical)
-    assert "unimie" not in keys(medical)
+    assert "stg-kansformer" not in keys(medical)
 
 
 @pytest.mark.parametrize("words", ["polyp dorjsembe", "POLYP", "2402.04031", "息肉"])

@@ -132,6 +132,9 @@ def test_what_runs_is_in_ink_and_counted(field, home):
         assert spots[survey].share == (sum(bool(leaf.runs) for leaf in tree.leaves()), len(tree.leaves()))
 
 
+GENERATORS = {"ddpm", "polyp-ddpm", "seg-guided", "anoddpm"}
+
+
 def test_pieces_stand_in_their_parts_and_lead_to_systems(small):
     field = build(small, trainable(small), commands)
     within = {spot.id: spot.within for spot in field.spots}
@@ -139,9 +142,9 @@ def test_pieces_stand_in_their_parts_and_lead_to_systems(small):
     assert within["set:predict=v"] == within["code:inkwash.nets.dit:DiT"] == "part:denoiser"
     assert within["metric:FID"] == within["command:inkwash data"] == "part:around"
     for piece, takers in (
-        ("sampler:ddim", {"ddpm", "polyp-ddpm", "ensemdiff", "hidiff", "ldseg", "medsegdiff", "sdseg"}),
-        ("set:predict=v", {"ddpm", "polyp-ddpm", "ensemdiff", "ldseg", "medsegdiff", "sdseg"}),
-        ("metric:FID", {"ddpm", "polyp-ddpm"}),
+        ("sampler:ddim", {*GENERATORS, "sr3", "ensemdiff", "hidiff", "ldseg", "medsegdiff", "sdseg"}),
+        ("set:predict=v", {*GENERATORS, "sr3", "ensemdiff", "ldseg", "medsegdiff", "sdseg"}),
+        ("metric:FID", GENERATORS),
     ):
         assert {name for name in systems.names() if (piece, f"system:{name}", "takes") in lines(field)} == takers
     assert not any(line.source == "code:inkwash.nets.dit:DiT" and line.relation == "takes" for line in field.lines)

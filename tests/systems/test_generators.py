@@ -154,8 +154,11 @@ def test_too_few_evaluations_are_refused(ddpm):
 
 def test_systems_are_found_by_name_and_task():
     segmenters = ["dynunet", "ensemdiff", "hidiff", "ldseg", "medsegdiff", "sdseg", "unet", "zero-shot"]
-    assert systems.names() == sorted(["ddpm", "polyp-ddpm", *segmenters])
-    assert systems.names(task="synthesis") == ["polyp-ddpm"]
+    restorers = ["dncnn", "i2sb", "noise2void", "sr3"]
+    synthesis = ["polyp-ddpm", "seg-guided"]
+    assert systems.names() == sorted(["ddpm", "anoddpm", *synthesis, *restorers, *segmenters])
+    assert systems.names(task="synthesis") == synthesis
+    assert systems.names(task="restoration") == restorers
     assert systems.names(task="segmentation") == segmenters
     with pytest.raises(WrongUse, match="did you mean 'polyp-ddpm'"):
         systems.get("polyp_ddpm")

@@ -131,7 +131,7 @@ def test_blind_training_sees_all_levels() -> None:
 
 def test_a_bridge_without_noise_is_a_straight_line() -> None:
     """With a scale of 0 and a network that knows nothing the belief is the measurement, and stays."""
-    system = I2SB(I2SBConfig(operator="denoise:noise=30", scale=0.0, base=16, multipliers=(1,)), SPEC).eval()
+    system = I2SB(I2SBConfig(operator="denoise:noise=30", bridge=0.0, base=16, multipliers=(1,)), SPEC).eval()
     for parameter in system.network.parameters():
         torch.nn.init.zeros_(parameter)
     y = 0.5 * waves(2)

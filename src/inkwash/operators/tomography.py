@@ -33,8 +33,8 @@ class Rays(Linear):
         row = torch.cat([rows + i * count for i, (rows, _, _) in enumerate(parts)])
         column = torch.cat([columns for _, columns, _ in parts])
         weight = torch.cat([weights for _, _, weights in parts]) / side
-        matrix = torch.sparse_coo_tensor(torch.stack([row, column]), weight, (len(angles) * count, side * side))
-        self._matrix = matrix.coalesce()
+        shape, places = (len(angles) * count, side * side), torch.stack([row, column])
+        self._matrix = torch.sparse_coo_tensor(places, weight, shape, check_invariants=True).coalesce()
         self._cast: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
 
     def forward(self, x: Tensor) -> Tensor:

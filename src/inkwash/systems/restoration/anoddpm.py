@@ -48,7 +48,9 @@ class AnoDDPMConfig(PixelConfig):
     noise: Literal["simplex", "gaussian"] = Field("simplex", description="what destroys an image")
     frequency: float = Field(64.0, gt=1, description="of simplex noise, pixels that the coarsest octave is wide")
     octaves: int = Field(6, ge=1, description="of simplex noise")
-    decay: float = Field(0.8, gt=0, le=1, description="of simplex noise, amplitude of an octave over the one before")
+    persistence: float = Field(
+        0.8, gt=0, le=1, description="of simplex noise, amplitude of an octave over the one before"
+    )
     # A class may be called 0, which a command line takes for a number.
     healthy: Annotated[str, BeforeValidator(str)] = Field(
         "", description="the class that is learned; all images where it is empty"
@@ -91,8 +93,10 @@ class AnoDDPM(Generator):
         """The same counters, as the noise that this model was trained with."""
         if self.config.noise == "gaussian":
             return noise
-        told = {name: getattr(self.config, name) for name in ("frequency", "octaves", "decay")}
-        return SimplexNoise(noise.seed, noise.items, **told)
+        config = self.config
+        return SimplexNoise(
+            noise.seed, noise.items, frequency=config.frequency, octaves=config.octaves, decay=config.persistence
+        )
 
     def loss(self, batch: dict[str, Tensor], *, noise: Noise) -> dict[str, Float[Tensor, "b"]]:
         found = self.denoiser.loss(batch["image"], noise=self.noised(noise))

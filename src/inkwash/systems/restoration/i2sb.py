@@ -31,7 +31,7 @@ from inkwash.systems.restoration.supervised import Supervised, SupervisedConfig
 class I2SBConfig(SupervisedConfig):
     """Options of I2SB."""
 
-    scale: float = Field(0.3, ge=0, description="standard deviation of the bridge's noise; 0 is a straight line")
+    bridge: float = Field(0.3, ge=0, description="standard deviation of the bridge's noise; 0 is a straight line")
     base: int = Field(32, ge=4, description="channels of the first level")
     multipliers: Integers = Field((1, 2, 3), min_length=1, description="channels of each level, times base")
     blocks: int = Field(1, ge=1, description="residual blocks a level")
@@ -64,7 +64,7 @@ class I2SB(Supervised):
             attention=(False,) * len(config.multipliers),
         )
         self.network = network if config.patch == 1 else Patched(network, config.patch)
-        self.bridge = Bridge(config.scale)
+        self.bridge = Bridge(config.bridge)
 
     def loss(self, batch: dict[str, Tensor], *, noise: Noise) -> dict[str, Float[Tensor, "b"]]:
         x = batch["image"]
