@@ -65,7 +65,6 @@ class Edict:
                 "grid begin a little later"
             )
 
-    @torch.no_grad()
     def down(
         self, z: Float[Tensor, "b ..."], other: Float[Tensor, "b ..."] | None = None, **condition: Any
     ) -> Iterator[Coupled]:
@@ -83,7 +82,6 @@ class Edict:
             y = p * y + (1 - p) * x
             yield Coupled(index, len(self.grid), t, s, x, y)
 
-    @torch.no_grad()
     def up(
         self, x: Float[Tensor, "b ..."], other: Float[Tensor, "b ..."] | None = None, **condition: Any
     ) -> Iterator[Coupled]:
@@ -106,5 +104,6 @@ class Edict:
 
     def _eps(self, z: Tensor, t: float, condition: dict[str, Any]) -> Tensor:
         now = self.corruption.at(t)
-        mean = self.denoiser(z if self.dtype is None else z.to(self.dtype), t, **condition).mean.to(z.dtype)
+        with torch.no_grad():
+            mean = self.denoiser(z if self.dtype is None else z.to(self.dtype), t, **condition).mean.to(z.dtype)
         return (z - now.alpha * mean) / now.sigma
