@@ -286,11 +286,9 @@ def _picture(path: str | Path, system: Generator) -> Float[Tensor, "c h w"]:
     planes = [resize(part[..., k], size, Image.Resampling.LANCZOS) for k in range(part.shape[2])]
     image = torch.from_numpy(np.stack(planes)).clamp(0, 1) * 2 - 1
     channels = system.spec.channels
-    if len(image) == channels:
-        return image
-    if {len(image), channels} != {1, 3}:
+    if len(image) != channels and {len(image), channels} != {1, 3}:
         raise WrongUse(f"{path} has {len(image)} channels, and the model's images {channels}")
-    return image.expand(3, -1, -1) if channels == 3 else image.mean(dim=0, keepdim=True)
+    return pictures.as_channels(image, channels)
 
 
 def _known(path: str | Path, system: Generator) -> Bool[Tensor, "1 h w"]:

@@ -1,6 +1,5 @@
 """A segmenter and what it is asked for, shown one scan or some pictures at a time."""
 
-import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -103,7 +102,7 @@ class Finder:
         """Find the masks of pictures, shrunk to the size that the model was trained on, and write them."""
         start, size = time.monotonic(), self.system.spec.size
         images = torch.stack([self.seen(source, target, picture, (size[0], size[1])) for target, picture in some])
-        keys = [_key(picture) for _, picture in some]
+        keys = [picture.key for _, picture in some]
         found = self.system.segment(images * 2 - 1, first=keys, seed=self.seed, **self.how)
         folder = self._folder()
         for (target, picture), probability, image in zip(some, found.probability, images, strict=True):
@@ -159,8 +158,3 @@ class Finder:
                 notes=notes,
             )
         )
-
-
-def _key(picture: Picture) -> int:
-    """A number made of the pixels, which the noise of a picture is keyed by."""
-    return int.from_bytes(hashlib.blake2b(picture.pixels.tobytes(), digest_size=5).digest(), "big") >> 1

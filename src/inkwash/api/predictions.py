@@ -1,5 +1,6 @@
 """What `inkwash.predict` answers."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -85,9 +86,13 @@ class Predictions(BaseModel):
     @property
     def failure(self) -> Failed | None:
         """What to stop with where files were bad: one line that names them."""
-        if not self.bad:
-            return None
-        first = "; ".join(f"{problem.name} {problem.reason}" for problem in self.bad[:_NAMED])
-        rest = f"; and {len(self.bad) - _NAMED} more" if len(self.bad) > _NAMED else ""
-        total = len(self.bad) + len(self.predictions)
-        return Failed(f"{len(self.bad)} of {total} could not be predicted: {first}{rest}")
+        return failure(self.bad, len(self.predictions), "predicted")
+
+
+def failure(bad: Sequence[Problem], good: int, what: str) -> Failed | None:
+    """One line that names the files that could not be `what`; None where there are none."""
+    if not bad:
+        return None
+    first = "; ".join(f"{problem.name} {problem.reason}" for problem in bad[:_NAMED])
+    rest = f"; and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+    return Failed(f"{len(bad)} of {len(bad) + good} could not be {what}: {first}{rest}")

@@ -1,6 +1,5 @@
 """Pictures and scans restored with a generator as the prior: `inkwash predict RUN INPUT --operator NAME:key=value`."""
 
-import hashlib
 import tempfile
 import time
 from collections.abc import Iterator
@@ -10,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
 
 from inkwash.api.folder import check_empty, empty_folder
 from inkwash.api.outputs import Draft
+from inkwash.api.predictions import failure
 from inkwash.api.progress import Progress
 from inkwash.api.restoration_page import RestoredPicture, write_page
 from inkwash.api.runs import generator
@@ -27,6 +25,7 @@ from inkwash.data.report import Problem
 from inkwash.data.volumes import identity, nifti
 from inkwash.data.volumes.volume import Volume
 from inkwash.errors import Failed, WrongUse
+from inkwash.evaluation.pictures import as_channels
 from inkwash.systems.base import Generator
 from inkwash.systems.restoration.measurements import image_shape, measurement
 from inkwash.systems.restoration.methods import method
@@ -86,12 +85,7 @@ class Restorations(BaseModel):
     @property
     def failure(self) -> Failed | None:
         """What to stop with where files were bad: one line that names them."""
-        if not self.bad:
-            return None
-        named = "; ".join(f"{problem.name} {problem.reason}" for problem in self.bad[:10])
-        more = f"; and {len(self.bad) - 10} more" if len(self.bad) > 10 else ""
-        total = len(self.bad) + len(self.restored)
-        return Failed(f"{len(self.bad)} of {total} could not be restored: {named}{more}")
+        return failure(self.bad, len(self.restored), "restored")
 
 
 def restoring_files(
@@ -178,17 +172,17 @@ class _Restorer:
             raise Unreadable(f"holds {depth} values: pictures of 8 or 16 bits are restored")
         white, channels = _WHITE[depth], self.system.spec.channels
         pixels = torch.from_numpy(picture.pixels.astype("float32")).permute(2, 0, 1)
-        y = _as_channels(pixels * (2 / white) - 1, channels)
+        y = as_channels(pixels * (2 / white) - 1, channels)
         try:
             asked = measurement(self.operator, image_shape(self.operator, tuple(y.shape)))
         except WrongUse as error:
             raise Unreadable(f"of shape {tuple(y.shape)}: {error}") from error
         step = None
-        for step, _ in restoring(self.system, asked, y[None], first=_key(picture), **self.how):
+        for step in restoring(self.system, asked, y[None], first=picture.key, **self.how):
             yield Progress(f"restoring {which}", step.index + 1, step.total)
         assert step is not None
-        found = Restoration(step.z.unflatten(0, (1, self.how["draws"])).clamp(-1, 1).cpu(), step.total)
-        estimate = _as_channels(found.estimate[0], picture.pixels.shape[2])
+        found = Restoration.of(step, self.how["draws"])
+        estimate = as_channels(found.estimate[0], picture.pixels.shape[2])
         std = found.std[0].square().mean(dim=0).sqrt() / 2
         folder = self.out if self.out.exists() else empty_folder(self.out)
         tiff = ".tif" if Path(target.name).suffix.lower() in (".tif", ".tiff") else ".png"
@@ -208,7 +202,6 @@ class _Restorer:
                 seconds=round(time.monotonic() - start, 3),
             )
         )  # fmt: skip
-
 
     def scan(self, target: Target, volume: Volume, which: str) -> Iterator[Progress]:
         """Restore a scan slice by slice, and write it; memory is that of a few slices."""
@@ -293,19 +286,7 @@ def _pictures(work: _Restorer, there: Targets, bad: list[Problem]) -> Iterator[P
             bad.append(Problem(name=target.name, reason=str(error)))
 
 
-def _as_channels(x: Float[Tensor, "c h w"], channels: int) -> Float[Tensor, "d h w"]:
-    """Grey as three equal channels, colours as their mean."""
-    if len(x) == channels:
-        return x
-    return x.expand(3, -1, -1) if channels == 3 else x.mean(dim=0, keepdim=True)
-
-
 def _save(pixels: Pixels, path: Path) -> None:
     """`(C, H, W)`; PNG or TIFF."""
     flat = pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, 2)
     Image.fromarray(np.ascontiguousarray(flat)).save(path)
-
-
-def _key(picture: Picture) -> int:
-    """A number made of the pixels, which the noise of a picture is keyed by."""
-    return int.from_bytes(hashlib.blake2b(picture.pixels.tobytes(), digest_size=5).digest(), "big") >> 1

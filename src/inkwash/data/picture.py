@@ -6,6 +6,7 @@ nothing); 16-bit, 32-bit and float greys keep their numbers; the EXIF orientatio
 the first is read. Pillow reads 16-bit RGB PNG with 8 bits.
 """
 
+import hashlib
 import io
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +48,11 @@ class Picture:
     def size(self) -> tuple[int, int]:
         """`(H, W)`."""
         return self.pixels.shape[0], self.pixels.shape[1]
+
+    @property
+    def key(self) -> int:
+        """A number made of the pixels, which the noise of a picture is keyed by."""
+        return int.from_bytes(hashlib.blake2b(self.pixels.tobytes(), digest_size=5).digest(), "big") >> 1
 
     @property
     def grey(self) -> bool:

@@ -1,12 +1,11 @@
 """How well scores tell two kinds of images apart, and maps two kinds of pixels."""
 
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from inkwash.corruption.noise import Noise
 from inkwash.errors import WrongUse
-from inkwash.evaluation.statistics import RESAMPLES, Score
+from inkwash.evaluation.statistics import RESAMPLES, Score, ends, times
 
 
 def auroc(
@@ -23,9 +22,11 @@ def auroc(
     if len(above) == 0 or len(below) == 0:
         raise WrongUse("telling two kinds apart needs cases of both, and there are only those of one")
     order = (above[:, None] > below).double() + 0.5 * (above[:, None] == below).double()
-    up, down = (_weights(len(v), resamples, seed, name) for v, name in ((above, "positive"), (below, "negative")))
+    up, down = (
+        times(len(kind), resamples, seed, name) / len(kind) for kind, name in ((above, "positive"), (below, "negative"))
+    )
     drawn = ((up @ order) * down).sum(dim=1)
-    low, high = drawn.quantile(torch.tensor([0.025, 0.975], dtype=drawn.dtype)).tolist()
+    low, high = ends(drawn)
     return Score(float(order.mean()), low, high, len(scores))
 
 
@@ -39,9 +40,3 @@ def best_dice(maps: Float[Tensor, "n ..."], masks: Bool[Tensor, "n ..."], thresh
     found = [float(2 * ((values > v) & truth).sum() / ((values > v).sum() + truth.sum())) for v in levels]
     at = max(range(thresholds), key=found.__getitem__)
     return found[at], float(levels[at])
-
-
-def _weights(count: int, resamples: int, seed: int, name: str) -> Float64[Tensor, "r n"]:
-    drawn = (Noise(seed, range(resamples)).uniform((count,), name) * count).long()
-    times = torch.zeros(resamples, count, dtype=torch.float64)
-    return times.scatter_add_(1, drawn, torch.ones(drawn.shape, dtype=torch.float64)) / count

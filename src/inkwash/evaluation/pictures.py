@@ -27,6 +27,13 @@ def to_pil(image: Float[Tensor, "c h w"]) -> Image.Image:
     return Image.fromarray(pixels[0].numpy() if len(pixels) == 1 else pixels.permute(1, 2, 0).contiguous().numpy())
 
 
+def as_channels(x: Float[Tensor, "c h w"], channels: int) -> Float[Tensor, "d h w"]:
+    """Grey as three equal channels, colours as their mean."""
+    if len(x) == channels:
+        return x
+    return x.expand(3, -1, -1) if channels == 3 else x.mean(dim=0, keepdim=True)
+
+
 def png(image: Float[Tensor, "c h w"], *, facts: Mapping[str, object] | None = None) -> bytes:
     """The picture as a PNG file; `facts` are written into it as text, by which it says how it was made."""
     return _png(to_pil(image), facts or {})

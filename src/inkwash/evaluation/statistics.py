@@ -51,13 +51,13 @@ def bootstrap(values: Float[Tensor, "n"], *, resamples: int = RESAMPLES, seed: i
     """
     if len(values) == 0:
         raise WrongUse("there is no picture with a mask to score")
-    low, high = _ends(values[_drawn(len(values), resamples, seed)].mean(dim=1))
+    low, high = ends(values[_drawn(len(values), resamples, seed)].mean(dim=1))
     return Score(values.mean().item(), low, high, len(values))
 
 
 def bootstrap_sum(parts: Float64[Tensor, "n d"], value: Value, *, resamples: int = RESAMPLES, seed: int = 0) -> Score:
     """`bootstrap` of a figure that is `value` of the sum over the cases of their `parts`."""
-    low, high = _ends(value(_times(len(parts), resamples, seed) @ parts))
+    low, high = ends(value(times(len(parts), resamples, seed) @ parts))
     return Score(value(parts.sum(dim=0, keepdim=True)).item(), low, high, len(parts))
 
 
@@ -89,8 +89,8 @@ def paired_sum(
     """
     count, both = len(first), torch.cat([first, second])
     mean = (value(first.sum(dim=0, keepdim=True)) - value(second.sum(dim=0, keepdim=True))).item()
-    times = _times(count, resamples, seed)
-    low, high = _ends(value(times @ first) - value(times @ second))
+    often = times(count, resamples, seed)
+    low, high = ends(value(often @ first) - value(often @ second))
     swap: Bool[Tensor, "r n"] = Noise(seed, range(resamples)).uniform((count,), "exchange") < 0.5
     chosen = torch.cat([~swap, swap], dim=1).double()
     gaps = value(chosen @ both) - value((1 - chosen) @ both)
@@ -111,17 +111,18 @@ def holm(ps: Sequence[float]) -> list[float]:
     return found
 
 
-def _drawn(count: int, resamples: int, seed: int) -> Int64[Tensor, "r n"]:
+def _drawn(count: int, resamples: int, seed: int, purpose: str = "bootstrap") -> Int64[Tensor, "r n"]:
     """The cases of each resampled set."""
-    return (Noise(seed, range(resamples)).uniform((count,), "bootstrap") * count).long()
+    return (Noise(seed, range(resamples)).uniform((count,), purpose) * count).long()
 
 
-def _times(count: int, resamples: int, seed: int) -> Float64[Tensor, "r n"]:
-    """How often each case is in each resampled set: those of `_drawn`."""
-    drawn = _drawn(count, resamples, seed)
+def times(count: int, resamples: int, seed: int, purpose: str = "bootstrap") -> Float64[Tensor, "r n"]:
+    """How often each case is in each resampled set; sets of another purpose are drawn on their own."""
+    drawn = _drawn(count, resamples, seed, purpose)
     return torch.zeros(resamples, count, dtype=torch.float64).scatter_add_(1, drawn, torch.ones(drawn.shape).double())
 
 
-def _ends(values: Float[Tensor, "r"]) -> tuple[float, float]:
+def ends(values: Float[Tensor, "r"]) -> tuple[float, float]:
+    """The 95 % interval that values of resampled sets span."""
     low, high = values.quantile(values.new_tensor([0.025, 0.975])).tolist()
     return low, high

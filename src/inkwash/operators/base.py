@@ -94,8 +94,8 @@ class Linear(Operator):
 class Spectral(Linear):
     """A linear operator whose singular value decomposition `A = U S V*` is at hand.
 
-    Coefficients may be complex and of any shape; `into` and `out` are isometries between them and items, or
-    measurements, so standard normal noise stays standard normal in them.
+    Coefficients may be complex and of any shape; the maps between them and items, and measurements, are isometries, so
+    standard normal noise stays standard normal in them.
 
     Attributes:
         singular: `S`, at least 0, of a shape that broadcasts with the coefficients of one item; 0 where nothing is

@@ -45,9 +45,8 @@ class Edict:
     Args:
         grid: its first time must leave something of the image, alpha above 0.
         mix: how much of a copy stays its own after a step, in (0.5, 1]. The paper's 0.93 is for some fifty steps,
-        evenly
-            spread: nearer to 1 what separates the copies is not damped on the way down, and over more steps it grows
-            on the way up, by `1 / mix` at each. The way back is exact all the same; an edit is not.
+            evenly spread: nearer to 1 what separates the copies is not damped on the way down, and over more steps it
+            grows on the way up, by `1 / mix` at each. The way back is exact all the same; an edit is not.
         dtype: of what the denoiser is given, where the walk itself is held in more digits: rounding is all that a round
             trip loses.
     """

@@ -1,12 +1,12 @@
 """What a system is: one paper, made of a corruption, a denoiser and a way to use them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
@@ -26,6 +26,19 @@ from inkwash.sampling.tiled import grid_of, tiled
 from inkwash.systems import recipes
 from inkwash.systems.distillation.method import Student
 from inkwash.systems.settings import Settings
+
+# Draw `d` of item `i` is keyed by `i + d * _DRAWS`: it does not depend on how many draws or items there are.
+_DRAWS = 1 << 40
+
+
+def keyed(first: int | Sequence[int] | Int64[Tensor, "b"], count: int, draws: int) -> Int64[Tensor, "n"]:
+    """What the noise of each draw of `count` items is keyed by, all draws of an item after one another.
+
+    Args:
+        first: the number of the first item, or that of each.
+    """
+    numbers = range(first, first + count) if isinstance(first, int) else first
+    return (torch.as_tensor(numbers)[:, None] + torch.arange(draws) * _DRAWS).flatten()
 
 
 class SystemConfig(BaseModel):

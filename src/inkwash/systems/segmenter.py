@@ -13,12 +13,10 @@ from torch import Tensor
 from inkwash.corruption.noise import Noise
 from inkwash.data.spec import DataSpec
 from inkwash.errors import WrongUse, unknown
-from inkwash.systems.base import System, SystemConfig
+from inkwash.systems.base import System, SystemConfig, keyed
 from inkwash.systems.staple import staple
 
 MERGES = ("mean", "staple")
-# Draw `d` of item `i` is keyed by `i + d * _DRAWS`: it does not depend on how many draws or items there are.
-_DRAWS = 1 << 40
 
 
 class SegmenterConfig(SystemConfig):
@@ -164,11 +162,10 @@ class Segmenter(System):
         if image.shape[1] != self.spec.channels or image.ndim != len(self.spec.size) + 2:
             shape = ", ".join(["B", str(self.spec.channels), *"DHW"[3 - len(self.spec.size) :]])
             raise WrongUse(f"an image of shape {tuple(image.shape)}: {self.name} was trained on ({shape})")
-        numbers = range(first, first + len(image)) if isinstance(first, int) else first
-        items = torch.as_tensor(numbers)[:, None] + torch.arange(count) * _DRAWS
+        items = keyed(first, len(image), count)
         device = next(self.parameters()).device
         rows = image.to(device).repeat_interleave(count, dim=0)
-        for index, total, probability in self.believe(rows, noise=Noise(seed, items.flatten()), **how):
+        for index, total, probability in self.believe(rows, noise=Noise(seed, items), **how):
             yield Belief(index, total, probability.unflatten(0, (len(image), count)))
 
     @torch.no_grad()

@@ -21,11 +21,8 @@ from inkwash.sampling.guidance.threshold import clip
 from inkwash.sampling.inversion import invert
 from inkwash.sampling.loop import walk
 from inkwash.systems import recipes
-from inkwash.systems.base import Generator
+from inkwash.systems.base import Generator, keyed
 from inkwash.systems.restoration.anoddpm import AnoDDPM
-
-# Draw `d` of item `i` is keyed by `i + d * _DRAWS`, as masks are.
-_DRAWS = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -67,8 +64,7 @@ def partial(
     """
     if draws < 1 or steps < 1 or not 0.0 < strength <= 1.0:
         raise WrongUse(f"needs draws and steps of at least 1 and 0 < strength <= 1, not {draws}, {steps}, {strength}")
-    items = (torch.arange(first, first + len(x))[:, None] + torch.arange(draws) * _DRAWS).flatten()
-    noise: Noise = Noise(seed, items)
+    noise: Noise = Noise(seed, keyed(first, len(x), draws))
     if isinstance(system, AnoDDPM):
         noise = system.noised(noise)
     rows = x.repeat_interleave(draws, dim=0)

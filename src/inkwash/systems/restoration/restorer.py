@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -13,12 +14,9 @@ from inkwash.errors import WrongUse
 from inkwash.operators.mask import Masked
 from inkwash.sampling.loop import Step
 from inkwash.sampling.tiled import grid_of, tiled
-from inkwash.systems.base import Generator
+from inkwash.systems.base import Generator, keyed
 from inkwash.systems.restoration.measurements import Measurement
 from inkwash.systems.restoration.methods import Problem, method
-
-# Draw `d` of item `i` is keyed by `i + d * _DRAWS`, as masks are.
-_DRAWS = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,11 @@ class Restoration:
 
     draws: Float[Tensor, "b d c ..."]
     evaluations: int
+
+    @classmethod
+    def of(cls, last: Step, draws: int) -> "Restoration":
+        """What the last step of `restoring` holds, in draws of each image."""
+        return cls(last.z.unflatten(0, (-1, draws)).clamp(-1, 1).cpu(), last.total)
 
     @property
     def estimate(self) -> Float[Tensor, "b c ..."]:
@@ -54,8 +57,8 @@ def restoring(
     draws: int = 1,
     seed: int = 0,
     first: int | Sequence[int] | Int64[Tensor, "b"] = 0,
-) -> Iterator[tuple[Step, int]]:
-    """Restore a batch, yielding every step of the walk of all draws at once, and how many draws there are.
+) -> Iterator[Step]:
+    """Restore a batch, yielding every step of the walk of all draws at once.
 
     Args:
         system: a generator that was trained without conditions, or that can do without.
@@ -85,8 +88,6 @@ def restoring(
             f"a measurement by {measurement.name} is of shape {measurement.operator.measured}, not {tuple(y.shape[1:])}"
         )
     device = next(system.parameters()).device
-    numbers = range(first, first + len(y)) if isinstance(first, int) else first
-    items = (torch.as_tensor(numbers)[:, None] + torch.arange(draws) * _DRAWS).flatten()
     rows = y.to(device).repeat_interleave(draws, dim=0)
     if isinstance(measurement.operator, Masked):
         # A picture with a hole may show anything there; what is hidden was not measured.
@@ -97,10 +98,9 @@ def restoring(
         rows,
         measurement.std(y),
         measurement.first_guess(y).to(device).repeat_interleave(draws, dim=0),
-        Noise(seed, items),
+        Noise(seed, keyed(first, len(y), draws)),
     )
-    for step in method(by).restore(problem, steps):
-        yield step, draws
+    yield from method(by).restore(problem, steps)
 
 
 def _any_size(system: Generator, size: Sequence[int]) -> Denoiser:
@@ -115,8 +115,8 @@ def _any_size(system: Generator, size: Sequence[int]) -> Denoiser:
 
 
 def restore(
-    system: Generator, measurement: Measurement, y: Float[Tensor, "b ..."], **options: object
+    system: Generator, measurement: Measurement, y: Float[Tensor, "b ..."], *, draws: int = 1, **options: Any
 ) -> Restoration:
     """The images behind these measurements; the options are those of `restoring`."""
-    *_, (last, draws) = restoring(system, measurement, y, **options)  # type: ignore[arg-type]
-    return Restoration(last.z.unflatten(0, (len(y), draws)).clamp(-1, 1).cpu(), last.total)
+    *_, last = restoring(system, measurement, y, draws=draws, **options)
+    return Restoration.of(last, draws)

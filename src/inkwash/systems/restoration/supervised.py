@@ -11,7 +11,7 @@ from torch import Tensor
 from inkwash.corruption.noise import Noise
 from inkwash.data.spec import DataSpec
 from inkwash.errors import WrongUse
-from inkwash.systems.base import System, SystemConfig
+from inkwash.systems.base import System, SystemConfig, keyed
 from inkwash.systems.restoration.measurements import Measurement, described, measurement
 from inkwash.systems.restoration.restorer import Restoration
 
@@ -81,6 +81,5 @@ class Supervised(System):
         count = draws if self.draws_images else 1
         device = next(self.parameters()).device
         guess = asked.first_guess(y).float().to(device).repeat_interleave(count, dim=0)
-        items = torch.arange(first, first + len(y))[:, None] + torch.arange(count) * (1 << 40)
-        found, evaluations = self.estimate(guess, noise=Noise(seed, items.flatten()), steps=steps)
+        found, evaluations = self.estimate(guess, noise=Noise(seed, keyed(first, len(y), count)), steps=steps)
         return Restoration(found.unflatten(0, (len(y), count)).clamp(-1, 1).cpu(), evaluations)
