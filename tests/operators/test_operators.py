@@ -16,7 +16,7 @@ from inkwash.operators.fourier import Convolved, motion_kernel
 from inkwash.operators.jpeg import JPEG
 from inkwash.operators.light import Illuminated
 from inkwash.operators.mask import Identity, Masked, box, half, scattered, strokes
-from inkwash.operators.mri import Coils, Kspace, cartesian, radial
+from inkwash.operators.mri import Coils, Kspace, RealKspace, cartesian, radial
 from inkwash.operators.noise import Counted, White
 from inkwash.operators.phase import Magnitude
 from inkwash.operators.separable import Separable, blurred, resized
@@ -40,6 +40,8 @@ LINEAR: dict[str, Callable[[], Linear]] = {
     "motion": lambda: Convolved((1, 8, 9), motion_kernel(5.0, 30.0)),
     "k-space": lambda: Kspace(cartesian((8, 8), 2.0, centre=0.25)),
     "radial": lambda: Kspace(radial((8, 7), 3)),
+    "real k-space": lambda: RealKspace(cartesian((7, 8), 2.0, centre=0.25)),
+    "real, odd": lambda: RealKspace(radial((8, 9), 2)),
     "coils": lambda: Coils(cartesian((6, 8), 2.0, centre=0.25), sensitivities(3, 8)[:, :6]),
     "real coils": lambda: Coils(radial((8, 8), 3), sensitivities(2, 8), real=True),
     "rays": lambda: Rays(8, spread(7)),

@@ -40,6 +40,43 @@ class Kspace(Spectral):
         return coefficients * self._at(self.singular, coefficients)
 
 
+class RealKspace(Spectral):
+    """One coil without a sensitivity of its own, of images that are real: `(1, H, W)` to `(2, H, W)`.
+
+    What is acquired at a place of k-space is known at the opposite one as well, its complex conjugate. In the axes of
+    the Hartley transform, `Re F x - Im F x`, which is real, orthonormal and its own inverse, a place has the singular
+    value 1 where it and the opposite one were acquired, and the root of one half where one of them was.
+
+    Args:
+        mask: true where it is acquired, `(H, W)`.
+    """
+
+    def __init__(self, mask: Bool[Tensor, "h w"]) -> None:
+        _check_mask(mask)
+        self.shape, self.mask = (1, *mask.shape), mask
+        self.singular = ((mask.float() + _opposite(mask).float()) / 2).sqrt()[None]
+
+    def coefficients(self, x: Tensor) -> Tensor:
+        spectrum = fourier(to_complex(torch.cat([x, torch.zeros_like(x)], dim=1)))
+        return spectrum.real - spectrum.imag
+
+    def item(self, coefficients: Tensor) -> Tensor:
+        return self.coefficients(coefficients)
+
+    def measurement_coefficients(self, y: Tensor) -> Tensor:
+        back = inverse_fourier(to_complex(y) * self.mask.to(y.device)).real
+        return self.coefficients(back) * self._inverted(y)
+
+    def measurement(self, coefficients: Tensor) -> Tensor:
+        image = self.item(coefficients * self._inverted(coefficients))
+        spectrum = fourier(to_complex(torch.cat([image, torch.zeros_like(image)], dim=1)))
+        return to_channels(spectrum * self.mask.to(spectrum.device))
+
+    def _inverted(self, like: Tensor) -> Tensor:
+        """1 over the singular values, 0 where they are 0."""
+        return self._at(torch.where(self.singular > 0, 1 / self.singular.clamp(min=0.5), 0.0), like)
+
+
 class Coils(Linear):
     """Several coils, each with its sensitivity: `y_k = M F (s_k x)` (Pruessmann et al. 1999, "SENSE").
 
@@ -132,6 +169,14 @@ def radial(shape: tuple[int, int], spokes: int, *, turned: bool = True) -> Bool[
         columns = (shape[1] // 2 + reach * math.cos(angle) * shape[1] / 2).round().long().clamp(0, shape[1] - 1)
         mask[rows, columns] = True
     return mask
+
+
+def _opposite(mask: Bool[Tensor, "h w"]) -> Bool[Tensor, "h w"]:
+    """The mask turned about the zero frequency."""
+    high, wide = mask.shape
+    rows = (2 * (high // 2) - torch.arange(high)) % high
+    columns = (2 * (wide // 2) - torch.arange(wide)) % wide
+    return mask[rows][:, columns]
 
 
 def _check_mask(mask: Tensor) -> None:

@@ -20,7 +20,7 @@ from inkwash.data.picture import Pixels
 from inkwash.errors import Failed, WrongUse, unknown
 from inkwash.operators.base import Linear, Operator
 from inkwash.operators.mask import Identity, Masked
-from inkwash.operators.mri import Coils, Kspace
+from inkwash.operators.mri import Coils, Kspace, RealKspace
 from inkwash.operators.noise import White
 from inkwash.operators.separable import Separable
 from inkwash.systems.restoration.measurements import Measurement
@@ -235,7 +235,7 @@ def _is_linear(operator: Operator) -> bool:
 
 
 def _acquires(operator: Operator) -> bool:
-    return isinstance(operator, Kspace | Coils)
+    return isinstance(operator, Kspace | RealKspace | Coils)
 
 
 def _anything(operator: Operator) -> bool:

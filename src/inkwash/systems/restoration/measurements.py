@@ -22,7 +22,7 @@ from inkwash.operators.fourier import Convolved, motion_kernel
 from inkwash.operators.jpeg import JPEG
 from inkwash.operators.light import Illuminated
 from inkwash.operators.mask import Identity, Masked, box, half, scattered, strokes
-from inkwash.operators.mri import Coils, Kspace, cartesian, radial
+from inkwash.operators.mri import Coils, Kspace, RealKspace, cartesian, radial
 from inkwash.operators.noise import Counted, MeasurementNoise, White
 from inkwash.operators.phase import Magnitude
 from inkwash.operators.separable import Kernel, blurred, resized
@@ -63,7 +63,7 @@ class Measurement:
             return operator.adjoint(y)
         if isinstance(operator, Rays):
             return operator.filtered_back_projection(y)
-        if isinstance(operator, Kspace | Coils):
+        if isinstance(operator, Kspace | RealKspace | Coils):
             return operator.adjoint(y)
         if isinstance(operator, Linear):
             return operator.inverse(y, max(self.std(y) ** 2, 1e-6))
@@ -138,7 +138,7 @@ def mri(
         mask = radial(size, max(1, round(max(size) / acceleration)))
     else:
         raise unknown("pattern", pattern, ("cartesian", "radial"))
-    return Kspace(mask) if shape[0] == 2 else Coils(mask, torch.ones(1, *size, dtype=torch.complex64), real=True)
+    return Kspace(mask) if shape[0] == 2 else RealKspace(mask)
 
 
 def ct(shape: Shape, *, views: int = 30, range: float = 180.0) -> Operator:
