@@ -50,10 +50,18 @@ def test_patient_folders_are_groups(draw):
     assert items["patient03/6.png"] == (None, None, None, "patient03")
 
 
-@pytest.mark.parametrize(("images", "masks"), [
-    ("images", "masks"), ("imgs", "labels"), ("train/images", "train/annotations"), ("images/train", "masks/train"),
-    ("", "vessels"), ("images", "1st_manual"), ("x/images", "x/Ground_Truth"),
-])
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        ("images", "masks"),
+        ("imgs", "labels"),
+        ("train/images", "train/annotations"),
+        ("images/train", "masks/train"),
+        ("", "vessels"),
+        ("images", "1st_manual"),
+        ("x/images", "x/Ground_Truth"),
+    ],
+)
 def test_masks_in_a_folder_of_their_own(draw, blob, tmp_path, images, masks):
     for k in range(2):
         draw(f"{images}/{k}.jpg".lstrip("/"), k)
@@ -85,10 +93,12 @@ def test_equal_names_in_two_splits_keep_their_own_masks(draw, blob, tmp_path):
     draw("train/images/2.png", 7), draw("test/masks/2.png", blob())
     collection = open_collection(tmp_path / "set")
     assert {i.image: i.mask for i in collection.found.items} == {
-        "train/images/1.png": "train/masks/1.png", "test/images/1.png": "test/masks/1.png",
+        "train/images/1.png": "train/masks/1.png",
+        "test/images/1.png": "test/masks/1.png",
     }
     assert collection.found.problems == [
-        ("train/images/2.png", "has no mask"), ("test/masks/2.png", "is a mask without a picture"),
+        ("train/images/2.png", "has no mask"),
+        ("test/masks/2.png", "is a mask without a picture"),
     ]
 
 
@@ -142,16 +152,17 @@ def test_lists_called_train_and_test_are_one(draw, tmp_path):
 
 
 def test_what_was_chosen_is_said_and_can_be_changed(draw, tmp_path):
-    draw("noisy.png", 1), draw("clean.png", 2)
-    path = table(tmp_path / "set/index.csv", [["noisy.png", "clean.png"]], ["noisy", "clean"])
+    draw("before.png", 1), draw("after.png", 2)
+    path = table(tmp_path / "set/index.csv", [["before.png", "after.png"]], ["before", "after"])
     collection = open_collection(path)
-    assert collection.found.columns == {"image": "noisy"}
-    assert "index.csv: none of the columns noisy, clean is called image: 'noisy' was taken" in collection.found.remarks
-    assert list(found(path, columns={"image": "clean"})) == ["clean.png"]
-    with pytest.raises(WrongUse, match=r"index.csv has no column 'dirty' for the image: columns: noisy, clean"):
+    assert collection.found.columns == {"image": "before"}
+    remark = "index.csv: none of the columns before, after is called image: 'before' was taken"
+    assert remark in collection.found.remarks
+    assert list(found(path, columns={"image": "after"})) == ["after.png"]
+    with pytest.raises(WrongUse, match=r"index.csv has no column 'dirty' for the image: columns: before, after"):
         open_collection(path, columns={"image": "dirty"})
     with pytest.raises(WrongUse, match="unknown role of a column 'imge': did you mean 'image'"):
-        open_collection(path, columns={"imge": "clean"})
+        open_collection(path, columns={"imge": "after"})
 
 
 def test_names_of_classes_are_preferred_to_numbers(draw, tmp_path):
@@ -241,7 +252,11 @@ def test_plain_arrays(tmp_path, zipped):
         path = tmp_path / "set.zip"
     collection = open_collection(path)
     assert collection.found.columns == {
-        "image": "images", "mask": "masks", "label": "labels", "split": "split", "group": "patient",
+        "image": "images",
+        "mask": "masks",
+        "label": "labels",
+        "split": "split",
+        "group": "patient",
     }
     chosen = collection.images("test", 16)
     batch = chosen.batch(torch.arange(2))

@@ -71,7 +71,9 @@ class Arrays(Source):
             mask = f"{chosen['mask']}[{i}]" if "mask" in chosen else None
             split = SPLITS.get(cell.get("split", "").lower())
             more = tuple(f"{array}[{i}]" for role, array in chosen.items() if role.startswith("mask "))
-            found.items.append(Item(f"{chosen['image']}[{i}]", mask, cell.get("label"), split, cell.get("group"), more))
+            measured = f"{chosen['measured']}[{i}]" if "measured" in chosen else None
+            image, label, group = f"{chosen['image']}[{i}]", cell.get("label"), cell.get("group")
+            found.items.append(Item(image, mask, label, split, group, more, measured))
         return found
 
     def _medmnist(self, parts: list[str]) -> Found:

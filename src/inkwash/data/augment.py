@@ -44,7 +44,7 @@ class Augment:
             raise WrongUse(f"translate is a part of the side from 0 to below 1, not {self.translate}")
 
     def __call__(self, batch: dict[str, Tensor], noise: Noise) -> dict[str, Tensor]:
-        """Another batch with `image` `(B, C, H, W)` or `(B, C, D, H, W)` and, where present, `mask` moved alike.
+        """Another batch with `image` `(B, C, H, W)` or `(B, C, D, H, W)`, and `measured` and `mask` moved alike.
 
         Args:
             batch: as an `ImageSet` gives it, on any device.
@@ -61,6 +61,11 @@ class Augment:
         grid = F.affine_grid(affine, [len(affine), 1, *image.shape[2:]], align_corners=False)
         moved = dict(batch)
         moved["image"] = F.grid_sample(image, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+        if "measured" in batch:
+            measured = batch["measured"]
+            moved["measured"] = F.grid_sample(
+                measured, grid, mode="bilinear", padding_mode="reflection", align_corners=False
+            )
         if "mask" in batch:
             # Class numbers are whole and small: float32 carries them exactly.
             classes = batch["mask"][:, None].to(grid.dtype)

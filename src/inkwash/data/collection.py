@@ -8,16 +8,23 @@ from inkwash.data.imageset import ImageSet, sizes
 from inkwash.data.item import Found
 from inkwash.data.leaks import Sample
 from inkwash.data.picture import Unreadable
-from inkwash.data.reading import Fit, Reading
+from inkwash.data.reading import Fit, Place, Reading
 from inkwash.data.report import Report, make_report
 from inkwash.data.source import Source
 from inkwash.data.spec import DataSpec
 from inkwash.data.survey import Survey, survey
 from inkwash.errors import WrongUse, unknown
+from inkwash.sampling.tiled import places
 
 
 class Collection:
-    """Pictures with what belongs to them. Made by `open_collection`; files are looked at when first needed."""
+    """Pictures with what belongs to them. Made by `open_collection`; files are looked at when first needed.
+
+    Attributes:
+        fit: how pictures come to a size where `images` isn't told.
+    """
+
+    fit: Fit = "squash"
 
     def __init__(self, source: Source, found: Found, skip_bad: bool) -> None:
         self.source, self.found, self.skip_bad = source, found, skip_bad
@@ -65,11 +72,22 @@ class Collection:
         assert len(splits) == len(seen.items)
         seen.splits, seen.split_rule = list(splits), rule
         other = Collection(self.source, self.found, self.skip_bad)
-        other._survey = seen
+        other._survey, other.fit = seen, self.fit
         return other
 
+    @property
+    def paired(self) -> bool:
+        """Whether there is a measured picture beside each clean one."""
+        return bool(self._looked().measured)
+
+    def sizes(self, split: str) -> list[tuple[int, int]]:
+        """`(H, W)` of what can be used of a split, each once."""
+        seen = self._looked()
+        pairs = zip(seen.images, seen.splits, strict=True)
+        return sorted({image.size for image, own in pairs if split in (own, "all")})
+
     def images(
-        self, split: str, size: int | tuple[int, ...], *, channels: int | None = None, fit: Fit = "squash"
+        self, split: str, size: int | tuple[int, ...], *, channels: int | None = None, fit: Fit | None = None
     ) -> ImageSet:
         """The pictures of one split at one size.
 
@@ -80,10 +98,13 @@ class Collection:
             split: "train", "val", "test" or "all".
             size: height and width in pixels, one number for a square.
             channels: 1 for grey or 3 for colour; by default what most of the pictures are.
-            fit: "squash" changes the aspect ratio where it must, "crop" cuts the edges instead.
+            fit: "squash" changes the aspect ratio where it must, "crop" cuts the edges instead; "tiles" shrinks nothing
+                and cuts each picture into tiles of the size, which overlap by half their shorter side. The collection's
+                own by default.
 
         Raises:
-            WrongUse: there are bad files and they are not to be skipped; the split is empty or unknown.
+            WrongUse: there are bad files and they are not to be skipped; the split is empty or unknown; a picture is
+                smaller than a tile.
         """
         seen = self._looked()
         where = self.source.path
@@ -92,6 +113,7 @@ class Collection:
             raise WrongUse(f"{where}: {bad}; mend them, or leave them out with --skip-bad")
         if split not in ("train", "val", "test", "all"):
             raise unknown("split", split, ("train", "val", "test", "all"))
+        fit = self.fit if fit is None else fit
         if fit not in get_args(Fit):
             raise unknown("fit", fit, get_args(Fit))
         wanted = seen.channels if channels is None else channels
@@ -102,28 +124,47 @@ class Collection:
             counts = ", ".join(f"{s} {seen.splits.count(s)}" for s in ("train", "val", "test") if s in seen.splits)
             raise WrongUse(f"{where}: no pictures in split {split!r}: {counts or 'there are no good pictures at all'}")
         pairs = [(i, k) for i in chosen for k in range(len(seen.items[i].masks) if split == "train" else 1) or (0,)]
+        tiles = None
+        if fit == "tiles":
+            cut = [(pair, place) for pair in pairs for place in self._tiles(pair[0], sizes(size))]
+            pairs, tiles = [pair for pair, _ in cut], tuple(place for _, place in cut)
         items = [seen.items[i] for i, _ in pairs]
         spec = DataSpec(
             channels=wanted,
             size=sizes(size),
             classes=seen.classes,
             mask_classes=seen.table.classes if seen.table else None,
+            pairs=bool(seen.measured),
         )
         number = {name: k for k, name in enumerate(seen.classes or ())}
         labels = [number.get(item.label or "", -1) for item in items] if seen.classes else None
         masks = tuple(seen.items[i].masks[k] for i, k in pairs) if seen.table else None
         others = tuple(item.annotations for item in items) if seen.table and split != "train" else None
-        deep = any(image.depth != "uint8" for image in seen.images)
+        measured = tuple(item.measured for item in items if item.measured is not None) if seen.measured else None
+        deep = any(image.depth != "uint8" for image in (*seen.images, *seen.measured))
         reading = Reading(
             self.source, tuple(item.image for item in items), masks, wanted, sizes(size), fit, seen.ranges, seen.table,
-            "uint16" if deep else "uint8", others,
+            "uint16" if deep else "uint8", others, measured, tiles,
         )  # fmt: skip
         digests = [seen.images[i].digest for i, _ in pairs]
+        if seen.measured:
+            digests += [seen.measured[i].digest for i, _ in pairs]
         if seen.table:
             digests += [(seen.masks[i], *seen.annotations[i])[k].digest for i, k in pairs]
         if others is not None:
             digests += [facts.digest for i in chosen for facts in seen.annotations[i]]
         return ImageSet(reading, spec, labels, digests)
+
+    def _tiles(self, index: int, size: tuple[int, int]) -> Iterator[Place]:
+        """Where the tiles of a picture lie."""
+        seen = self._looked()
+        have = seen.images[index].size
+        if have[0] < size[0] or have[1] < size[1]:
+            raise WrongUse(
+                f"{seen.items[index].image} is {have[0]} x {have[1]}, smaller than tiles of {size[0]} x {size[1]}: "
+                "give a smaller --size"
+            )
+        return places(have, size, min(size) // 2)
 
     def _looked(self) -> Survey:
         for _ in self.scan():

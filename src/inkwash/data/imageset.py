@@ -49,6 +49,7 @@ class ImageSet:
         self.fingerprint = hashlib.blake2b(key, digest_size=16).hexdigest()
         self._images: Pixels | None = None
         self._masks: Pixels | None = None
+        self._measured: Pixels | None = None
         self._room: int | None = None
 
     def __len__(self) -> int:
@@ -81,21 +82,21 @@ class ImageSet:
         """The pictures at `indices`.
 
         Returns:
-            `image` float32 in [-1, 1] `(B, C, H, W)`; where present `mask` int64 `(B, H, W)` and `label` int64
-            `(B,)`, -1 for a picture without one.
+            `image` float32 in [-1, 1] `(B, C, H, W)`; where present `measured`, the same picture as it was measured;
+            `mask` int64 `(B, H, W)` and `label` int64 `(B,)`, -1 for a picture without one.
         """
         for _ in self.prepare():
             pass
         assert self._images is not None
         at = indices.numpy()
-        chosen = self._images[at]
-        top = np.iinfo(chosen.dtype).max
-        batch = {"image": torch.from_numpy(chosen).to(torch.float32).mul_(2 / top).sub_(1)}
+        batch = {"image": _in_range(self._images[at])}
+        if self._measured is not None:
+            batch["measured"] = _in_range(self._measured[at])
         if self._masks is not None:
             batch["mask"] = torch.from_numpy(self._masks[at]).to(torch.int64)
         if self._labels is not None:
             batch["label"] = self._labels[indices]
-        for pixels in (self._images, self._masks):
+        for pixels in (self._images, self._measured, self._masks):
             if isinstance(pixels, np.memmap):
                 # The pages were copied; the system keeps them for the next time, but not as this process's.
                 pixels._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
@@ -118,6 +119,8 @@ class ImageSet:
         shapes: dict[str, tuple[tuple[int, ...], str]] = {
             "images": ((len(self), reading.channels, *reading.size), reading.dtype)
         }
+        if reading.measured is not None:
+            shapes["measured"] = shapes["images"]
         if reading.masks is not None:
             shapes["masks"] = ((len(self), *reading.size), "uint8")
         return shapes
@@ -135,8 +138,11 @@ class ImageSet:
             return False
         if any((arrays[n].shape, str(arrays[n].dtype)) != kind for n, kind in self._shapes().items()):
             return False
-        self._images, self._masks = arrays["images"], arrays.get("masks")
+        self._take(arrays)
         return True
+
+    def _take(self, arrays: dict[str, Any]) -> None:
+        self._images, self._measured, self._masks = arrays["images"], arrays.get("measured"), arrays.get("masks")
 
     def _decode(self, folder: Path) -> Iterator[int]:
         try:
@@ -177,18 +183,25 @@ class ImageSet:
             ) from error
         arrays = {name: np.empty(shape, dtype) for name, (shape, dtype) in self._shapes().items()}
         yield from self._fill(arrays)
-        self._images, self._masks = arrays["images"], arrays.get("masks")
+        self._take(arrays)
 
     def _fill(self, arrays: dict[str, Any]) -> Iterator[int]:
         def work(index: int) -> None:
             try:
                 arrays["images"][index] = self._reading.image(index)
+                if "measured" in arrays:
+                    arrays["measured"][index] = self._reading.measurement(index)
                 if "masks" in arrays:
                     arrays["masks"][index] = self._reading.mask(index)
             except Unreadable as error:
                 raise Failed(f"{self.names[index]}: it or its mask {error}, and was sound when looked at") from error
 
         yield from spread(work, range(len(self)))
+
+
+def _in_range(pixels: Pixels) -> Tensor:
+    """Whole numbers to float32 in [-1, 1]."""
+    return torch.from_numpy(pixels).to(torch.float32).mul_(2 / np.iinfo(pixels.dtype).max).sub_(1)
 
 
 LARGEST = 32768

@@ -17,6 +17,7 @@ class Item:
 
     Attributes:
         annotations: the masks of further annotators; `mask` is the first one's.
+        measured: the same picture as it was measured, noisy for example; `image` is then the clean one.
     """
 
     image: str
@@ -25,6 +26,7 @@ class Item:
     split: str | None = None
     group: str | None = None
     annotations: tuple[str, ...] = ()
+    measured: str | None = None
 
     @property
     def masks(self) -> tuple[str, ...]:

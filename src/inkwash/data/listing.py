@@ -8,11 +8,12 @@ from pathlib import PurePosixPath
 
 from inkwash.data.item import SPLITS, Found, Item
 from inkwash.data.layout import MASKS
+from inkwash.data.pairs import CLEAN, MEASURED
 from inkwash.data.picture import SUFFIXES, Unreadable
 from inkwash.data.source import Source
 from inkwash.errors import WrongUse, unknown
 
-ROLES = ("image", "mask", "label", "split", "group")
+ROLES = ("image", "measured", "mask", "label", "split", "group")
 IMAGE_WORDS = ("image", "images", "img", "filename", "file", "path", "picture", "photo")
 _MASK_WORDS = ("mask", "masks", "segmentation", *sorted(MASKS - {"mask", "masks", "segmentation"}))
 _LABEL_WORDS = ("label", "labels", "class", "classes", "cls", "category", "diagnosis", "dx", "target", "grade")
@@ -32,7 +33,7 @@ def read_lists(source: Source, names: list[str], columns: Mapping[str, str]) -> 
     pictures.
 
     Args:
-        columns: role (`image`, `mask`, `label`, `split`, `group`) to column, over what is recognised.
+        columns: role (`image`, `measured`, `mask`, `label`, `split`, `group`) to column, over what is recognised.
     """
     tables = {}
     for name in names:
@@ -127,6 +128,8 @@ def choose(
         if column not in files and column not in others:
             raise WrongUse(f"{where} has no column {column!r} for the {role}: columns: {', '.join([*files, *others])}")
     chosen, remarks = dict(given), []
+    if not {"image", "measured"} & chosen.keys():
+        chosen |= _pair(files)
     if "image" not in chosen:
         free = [c for c in files if c not in chosen.values()]
         named = [c for c in _ranked(free, IMAGE_WORDS) if not set(_words(c)) & MASKS]
@@ -165,6 +168,13 @@ def choose(
         if named:
             chosen["label"] = named[0]
     return chosen, remarks
+
+
+def _pair(files: list[str]) -> dict[str, str]:
+    """The columns of measured pictures and of clean ones, where there are both."""
+    measured = _ranked(files, MEASURED)
+    clean = _ranked([c for c in files if c not in measured], (*CLEAN, *IMAGE_WORDS))
+    return {"image": clean[0], "measured": measured[0]} if measured and clean else {}
 
 
 def _numbered(columns: list[str]) -> list[str]:
@@ -214,17 +224,23 @@ def _read(
         cell = {role: row.get(column, "") for role, column in chosen.items()}
         image = resolve(cell["image"])
         mask = resolve(cell["mask"]) if cell.get("mask") else None
+        measured = resolve(cell["measured"]) if cell.get("measured") else None
         where = cell["image"] or f"{name}, line {number}"
         if image is None:
             found.problems.append((where, "does not exist" if cell["image"] else "names no image"))
         elif "mask" in chosen and mask is None:
             lost = cell["mask"]
             found.problems.append((where, f"has no mask: {lost} does not exist" if lost else "has no mask"))
+        elif "measured" in chosen and measured is None:
+            lost = cell["measured"]
+            found.problems.append((where, f"has no measured picture: {lost or 'none is named'}"
+                                          f"{' does not exist' if lost else ''}"))
         elif cell.get("split") and cell["split"].lower() not in SPLITS:
             found.problems.append((where, f"is in split {cell['split']!r}, which is not train, val or test"))
         else:
             part = SPLITS.get(cell.get("split", "").lower()) or split
             further = [resolve(value) for role, value in cell.items() if role.startswith("mask ")]
             more = tuple(name for name in further if name is not None)
-            found.items.append(Item(image, mask, cell.get("label") or None, part, cell.get("group") or None, more))
+            label, group = cell.get("label") or None, cell.get("group") or None
+            found.items.append(Item(image, mask, label, part, group, more, measured))
     return found

@@ -8,6 +8,7 @@ from inkwash.data.arrays import Arrays
 from inkwash.data.collection import Collection
 from inkwash.data.layout import read_layout
 from inkwash.data.listing import is_list, read_lists
+from inkwash.data.pairs import read_pairs
 from inkwash.data.picture import SUFFIXES, Unreadable
 from inkwash.data.source import Archive, Folder, Source
 from inkwash.data.volumes import decathlon
@@ -29,7 +30,7 @@ def open_collection(
     Args:
         path: where the data lies.
         skip_bad: leave out files that can't be used; otherwise they stop `images`.
-        columns: which column of a list (or array of a `.npz`) is the `image`, `mask`, `label`, `split` or
+        columns: which column of a list (or array of a `.npz`) is the `image`, `measured`, `mask`, `label`, `split` or
             `group`, where what is recognised isn't what is meant.
 
     Raises:
@@ -56,7 +57,7 @@ def open_collection(
             return _packed(source, packed[0], roles, skip_bad)
         if roles:
             raise WrongUse(f"{path}: columns were named, and there is no list of pictures in it")
-        found = read_layout(source.names)
+        found = read_pairs(source.names) or read_layout(source.names)
     if not found.items and not found.problems:
         raise WrongUse(f"{path}: holds no pictures{_instead(source)}")
     return Collection(source, found, skip_bad)

@@ -1,6 +1,7 @@
 """How a file becomes numbers of the size and kind that a set of pictures has."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -10,7 +11,8 @@ from inkwash.data.mask import MaskTable, codes, shrink
 from inkwash.data.picture import Picture, Pixels, centre, resize
 from inkwash.data.source import Source
 
-Fit = Literal["squash", "crop"]
+Fit = Literal["squash", "crop", "tiles"]
+Place = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,14 @@ class Reading:
     Attributes:
         images, masks: names in the source; `masks` is None where there are none.
         size: `(H, W)`.
-        fit: "squash" resizes both sides as needed, "crop" cuts the centre with the right aspect ratio first.
+        fit: "squash" resizes both sides as needed, "crop" cuts the centre with the right aspect ratio first, "tiles"
+            takes the part of the picture that `places` says, at its own resolution.
         ranges: black and white for each number type of the files.
         table: from the codes of masks to classes.
         dtype: uint8, or uint16 where any picture has more than 8 bits.
         annotations: the masks of further annotators of each item.
+        measured: the names of the pictures as they were measured, where `images` are the clean ones.
+        places: where in its picture each tile lies.
     """
 
     source: Source
@@ -37,14 +42,21 @@ class Reading:
     table: MaskTable | None
     dtype: Literal["uint8", "uint16"]
     annotations: tuple[tuple[str, ...], ...] | None = None
+    measured: tuple[str, ...] | None = None
+    places: tuple[Place, ...] | None = None
 
     def image(self, index: int) -> Pixels:
         """`(C, H, W)` in the set's dtype: Lanczos with antialiasing."""
-        return self.fitted(self.source.picture(self.images[index]))
+        return self.fitted(self._picture(self.images[index], False), index)
 
-    def fitted(self, picture: Picture) -> Pixels:
+    def measurement(self, index: int) -> Pixels:
+        """The same of the picture as it was measured."""
+        assert self.measured is not None
+        return self.fitted(self._picture(self.measured[index], False), index)
+
+    def fitted(self, picture: Picture, index: int = 0) -> Pixels:
         """A decoded picture, as of `image`."""
-        pixels = picture.pixels if self.fit == "squash" else centre(picture.pixels, self.size)
+        pixels = self._part(picture.pixels, index)
         if pixels.dtype != np.uint8:
             low, high = self.ranges[str(pixels.dtype)]
             pixels = ((pixels.astype(np.float64) - low) / (high - low)).astype(np.float32)
@@ -58,19 +70,33 @@ class Reading:
     def mask(self, index: int) -> Pixels:
         """`(H, W)` uint8 classes: the class with the largest area in each pixel."""
         assert self.masks is not None
-        return self._classes(self.masks[index])
+        return self._classes(self.masks[index], index)
 
     def annotators(self, index: int) -> Pixels:
         """`(A, H, W)` uint8 classes, of every annotator, that of `mask` first."""
         assert self.masks is not None
         names = (self.masks[index], *(self.annotations[index] if self.annotations else ()))
-        return np.stack([self._classes(name) for name in names])
+        return np.stack([self._classes(name, index) for name in names])
 
-    def _classes(self, name: str) -> Pixels:
+    def _classes(self, name: str, index: int) -> Pixels:
         assert self.table is not None
-        code = codes(self.source.picture(name, mask=True))
-        classes = self.table(code if self.fit == "squash" else centre(code, self.size))
+        classes = self.table(self._part(codes(self._picture(name, True)), index))
         return shrink(classes, self.size, self.table.classes)
+
+    def _picture(self, name: str, mask: bool) -> Picture:
+        # The tiles of a picture are read one after another.
+        return self.source.picture(name, mask=mask) if self.places is None else _decoded(self.source, name, mask)
+
+    def _part(self, pixels: Pixels, index: int) -> Pixels:
+        """What of a picture `(H, W, ...)` becomes the item."""
+        if self.places is not None:
+            return pixels[self.places[index]]
+        return pixels if self.fit == "squash" else centre(pixels, self.size)
+
+
+@lru_cache(maxsize=4)
+def _decoded(source: Source, name: str, mask: bool) -> Picture:
+    return source.picture(name, mask=mask)
 
 
 def _channels(pixels: Pixels, wanted: int) -> list[Pixels]:

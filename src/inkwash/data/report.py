@@ -54,6 +54,7 @@ class Report(BaseModel):
         duplicates: pictures with the very same bytes, where they lie in different splits.
         near_duplicates: pairs of pictures that are nearly the same, where they lie in different splits.
         annotators: the most masks that a picture has.
+        measured: how many pictures come as measured and clean.
         trains: what can be trained on it.
         warnings: what deserves a look before training.
     """
@@ -76,6 +77,7 @@ class Report(BaseModel):
     masks: int
     empty_masks: int
     annotators: int
+    measured: int
     splits: dict[str, int]
     split_rule: str
     groups: int
@@ -96,6 +98,7 @@ class Report(BaseModel):
             ("read as", f"{_CHANNELS.get(self.channels, f'{self.channels} channels')}, {self.bits} bits"),
             ("classes", _counts(self.classes)),
             ("masks", f"{self.masks}, {self.empty_masks} of them empty" if self.masks else ""),
+            ("pairs", f"{self.measured}, measured and clean" if self.measured else ""),
             ("annotators", f"up to {self.annotators} a picture" if self.annotators > 1 else ""),
             ("mask classes", ", ".join(f"{k}: {c.value} ({c.share:.2%})" for k, c in enumerate(self.mask_classes))),
             ("splits", f"{_counts(self.splits)} ({self.split_rule})" if self.splits else ""),
@@ -132,6 +135,7 @@ def make_report(source: Source, seen: Survey) -> Report:
         classes={c: labels[c] for c in seen.classes or ()},
         mask_classes=_mask_classes(seen),
         masks=len(seen.masks),
+        measured=len(seen.measured),
         empty_masks=empty,
         annotators=max((len(item.masks) for item in seen.items), default=0),
         splits={s: seen.splits.count(s) for s in SPLIT_NAMES if s in seen.splits},
@@ -182,6 +186,8 @@ def _trains(seen: Survey, empty: int) -> list[str]:
     kinds = ["ddpm: unconditional"]
     if seen.classes:
         kinds.append(f"ddpm: class-conditional ({len(seen.classes)} classes)")
+    if seen.measured:
+        kinds.append("dncnn, sr3, i2sb: measured-to-clean (--set operator=measured --fit tiles)")
     if seen.table and empty < len(seen.masks):
         kinds.append(f"polyp-ddpm: mask-to-image ({seen.table.classes} mask classes)")
         kinds.append(f"unet, ensemdiff and other segmenters: image-to-mask ({seen.table.classes} mask classes)")

@@ -1,6 +1,6 @@
 """What a data set is made of, as far as a system needs to know to be built for it."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class DataSpec(BaseModel):
@@ -11,6 +11,7 @@ class DataSpec(BaseModel):
         size: the spatial size, `(H, W)`.
         classes: names of the image classes, `label` counts them from 0; None where images have no label.
         mask_classes: number of mask classes, the background (class 0) among them; None where there is no mask.
+        pairs: whether there is a measured picture beside each clean one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -19,3 +20,4 @@ class DataSpec(BaseModel):
     size: tuple[int, ...]
     classes: tuple[str, ...] | None = None
     mask_classes: int | None = None
+    pairs: bool = Field(False, exclude_if=lambda value: not value)

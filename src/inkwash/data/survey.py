@@ -59,26 +59,32 @@ class Survey:
     """All items of a collection that can be used, and how they are to be read: decided once, for all together.
 
     Attributes:
-        items: the items without a problem, `images` and `masks` their facts, `annotations` those of further masks.
+        items: the items without a problem, `images` and `masks` their facts, `annotations` those of further masks,
+            `measured` those of the pictures as measured; none unless every item has one.
         splits: the split of each, by the rule `split_rule`.
         problems: (name, reason) of the rest.
     """
 
-    def __init__(self, found: Found, images: list[Facts], masks: list[tuple[Facts, ...]]) -> None:
+    def __init__(
+        self, found: Found, images: list[Facts], masks: list[tuple[Facts, ...]], measured: list[Facts | None]
+    ) -> None:
         self.found = found
-        masked = any(masks)
+        masked, paired = any(masks), any(measured)
         self.problems = list(found.problems)
-        kept: list[tuple[Item, Facts, tuple[Facts, ...]]] = []
-        for item, image, theirs in zip(found.items, images, masks, strict=True):
-            problem = _problem(item, image, theirs) or ((item.image, "has no mask") if masked and not theirs else None)
+        kept: list[tuple[Item, Facts, tuple[Facts, ...], Facts | None]] = []
+        for item, image, theirs, seen in zip(found.items, images, masks, measured, strict=True):
+            problem = _problem(item, image, theirs, seen)
+            problem = problem or ((item.image, "has no mask") if masked and not theirs else None)
+            problem = problem or ((item.image, "has no measured picture") if paired and not seen else None)
             if problem:
                 self.problems.append(problem)
             else:
-                kept.append((item, image, theirs))
-        self.items = [item for item, _, _ in kept]
-        self.images = [image for _, image, _ in kept]
-        self.masks = [theirs[0] for _, _, theirs in kept if theirs]
-        self.annotations = [theirs[1:] for _, _, theirs in kept]
+                kept.append((item, image, theirs, seen))
+        self.items = [item for item, _, _, _ in kept]
+        self.images = [image for _, image, _, _ in kept]
+        self.masks = [theirs[0] for _, _, theirs, _ in kept if theirs]
+        self.annotations = [theirs[1:] for _, _, theirs, _ in kept]
+        self.measured = [seen for _, _, _, seen in kept if seen]
         self.splits, self.split_rule = assign(self.items, [image.digest for image in self.images])
 
     @cached_property
@@ -105,9 +111,10 @@ class Survey:
         floats 0..1 if they lie in it; minimum..maximum where there are negative numbers.
         """
         found = {}
-        for depth in {image.depth for image in self.images}:
-            low = min(image.low for image in self.images if image.depth == depth)
-            high = max(image.high for image in self.images if image.depth == depth)
+        pictures = [*self.images, *self.measured]
+        for depth in {image.depth for image in pictures}:
+            low = min(image.low for image in pictures if image.depth == depth)
+            high = max(image.high for image in pictures if image.depth == depth)
             if depth == "uint8":
                 low, high = 0.0, 255.0
             elif low >= 0:
@@ -146,14 +153,17 @@ def survey(source: Source, found: Found) -> Generator[int, None, Survey]:
     items = found.items
     images: list[Facts] = [_UNSEEN] * len(items)
     masks: list[tuple[Facts, ...]] = [()] * len(items)
+    measured: list[Facts | None] = [None] * len(items)
 
     def look(index: int) -> None:
         images[index] = _look(source, items[index].image, False, kept)
         masks[index] = tuple(_look(source, mask, True, kept) for mask in items[index].masks)
+        theirs = items[index].measured
+        measured[index] = None if theirs is None else _look(source, theirs, False, kept)
 
     yield from spread(look, range(len(items)))
-    _keep(source.path, images, masks)
-    return Survey(found, images, masks)
+    _keep(source.path, [*images, *filter(None, measured)], masks)
+    return Survey(found, images, masks, measured)
 
 
 def _look(source: Source, name: str, mask: bool, kept: dict[str, Facts]) -> Facts:
@@ -181,9 +191,17 @@ def _facts(digest: str, picture: Picture, counts: dict[int, int] | None) -> Fact
     )  # fmt: skip
 
 
-def _problem(item: Item, image: Facts, masks: tuple[Facts, ...]) -> tuple[str, str] | None:
+def _problem(
+    item: Item, image: Facts, masks: tuple[Facts, ...], measured: Facts | None
+) -> tuple[str, str] | None:
     if image.problem:
         return item.image, image.problem
+    if measured is not None and item.measured is not None:
+        if measured.problem:
+            return item.measured, measured.problem
+        if measured.size != image.size:
+            (h, w), (x, y) = measured.size, image.size
+            return item.measured, f"is {h} x {w} and the clean {item.image} is {x} x {y}"
     for name, mask in zip(item.masks, masks, strict=True):
         if mask.problem:
             return name, mask.problem
