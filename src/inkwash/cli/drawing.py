@@ -23,6 +23,7 @@ class Drawing:
         memory: a limit, 4GB or 80%; fewer images at a time keep to it, and tiles where not even one fits.
         tile: side of the tiles that the network sees at a time; saves memory and makes other images.
         overlap: pixels by which tiles overlap; a quarter of their side by default.
+        adapter_weight: of what was learned beside a frozen prior (controlnet, lora); 1 as trained, 0 is the prior.
     """
 
     steps: Whole | None = None
@@ -34,6 +35,7 @@ class Drawing:
     memory: str | None = None
     tile: Whole | None = None
     overlap: Whole | None = None
+    adapter_weight: float | None = None
 
     def options(self) -> dict[str, Any]:
         """As the functions of the library take them."""

@@ -173,6 +173,7 @@ class UNet(nn.Module):
         image: Float[Tensor, "_ _ ..."] | None = None,
         reuse: Reuse | None = None,
         features: list[Tensor] | None = None,
+        residuals: Sequence[Tensor] | None = None,
     ) -> Float[Tensor, "b out ..."]:
         """The network's output, `(B, channels_out, *spatial)`, in the layout of `z`.
 
@@ -180,6 +181,8 @@ class UNet(nn.Module):
             reuse: answers for the levels below the finest.
             features: the last feature map of every level on the way up is appended to it, coarsest first; not where
                 a level is answered for by `reuse`.
+            residuals: what is added to each skip connection, from the finest on, and last to what the middle made: as
+                `inkwash.nets.control` makes them.
 
         Raises:
             WrongUse: a shape is not what the network was built for, or a condition is one it has no place for.
@@ -196,11 +199,18 @@ class UNet(nn.Module):
         for part, share in zip(down, shares):
             x = self._run(part, x, share, context)
             kept.append(x)
+        deeper = None if residuals is None else residuals[len(kept) :]
         if reuse is None:
-            x = self._coarser(x, shares, context, features=features)
+            x = self._coarser(x, shares, context, features=features, residuals=deeper)
         else:
             finest = x
-            x = reuse(lambda rows: self._coarser(finest, shares, context, rows), entered=kept[0], first=kept[1])
+            x = reuse(
+                lambda rows: self._coarser(finest, shares, context, rows, residuals=deeper),
+                entered=kept[0],
+                first=kept[1],
+            )
+        if residuals is not None:
+            kept = [skip + residual for skip, residual in zip(kept, residuals)]
         for part, share in zip(up, shares[-len(up) :]):
             x = self._run(part, torch.cat((x, kept.pop()), dim=1), share, context)
         if features is not None:
@@ -216,6 +226,7 @@ class UNet(nn.Module):
         context: Tensor | None,
         rows: Tensor | None = None,
         features: list[Tensor] | None = None,
+        residuals: Sequence[Tensor] | None = None,
     ) -> Tensor:
         """What all levels below the finest make of `x`, of these rows of it."""
         if rows is not None:
@@ -227,6 +238,9 @@ class UNet(nn.Module):
             kept.append(x)
         for part in self.middle:
             x = self._run(part, x, next(todo), context)
+        if residuals is not None:
+            *skips, middle = [rows_of(residual, rows) for residual in residuals]
+            kept, x = [skip + residual for skip, residual in zip(kept, skips, strict=True)], x + middle
         for part in [*self.up][: -self.blocks - 1]:
             if isinstance(part, Stage):
                 x = self._run(part, torch.cat((x, kept.pop()), dim=1), next(todo), context)

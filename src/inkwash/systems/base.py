@@ -15,6 +15,7 @@ from inkwash.data.spec import DataSpec
 from inkwash.denoise.base import Denoiser
 from inkwash.denoise.gaussian import GaussianDenoiser
 from inkwash.errors import WrongUse, unknown
+from inkwash.nets.weighed import Weighed
 from inkwash.sampling.cache import Cache
 from inkwash.sampling.grid import Grid
 from inkwash.sampling.guidance.cfg import cfg
@@ -151,6 +152,7 @@ class Way:
         interval: the times, clean end first, between which there is guidance.
         tile, overlap: the side of the tiles that the denoiser is asked about, and by how much they overlap; None where
             it is asked about the whole picture.
+        adapter_weight: how much what was learned beside a frozen network counts.
     """
 
     denoiser: Denoiser
@@ -163,6 +165,7 @@ class Way:
     cache: Cache = Cache()
     tile: int | None = None
     overlap: int | None = None
+    adapter_weight: float = 1.0
 
     @property
     def told(self) -> dict[str, Any]:
@@ -170,13 +173,16 @@ class Way:
         cache = str(self.cache) or "none"
         said = {"steps": self.steps, "sampler": self.sampler, "guidance": self.guidance, "cache": cache}
         interval = {} if self.interval == (0.0, 1.0) else {"interval": self.interval}
-        return {**said, **interval, **({} if self.tile is None else {"tile": self.tile, "overlap": self.overlap})}
+        tiles = {} if self.tile is None else {"tile": self.tile, "overlap": self.overlap}
+        weight = {} if self.adapter_weight == 1.0 else {"adapter_weight": self.adapter_weight}
+        return {**said, **interval, **tiles, **weight}
 
     def __str__(self) -> str:
         between = "" if self.interval == (0.0, 1.0) else f" at t {self.interval[0]:g} to {self.interval[1]:g}"
         cache = f", cache {self.cache}" if str(self.cache) else ""
         tiles = "" if self.tile is None else f", in tiles of {self.tile} that overlap by {self.overlap}"
-        return f"{self.sampler}, {self.steps} steps, guidance {self.guidance:g}{between}{cache}{tiles}"
+        weight = "" if self.adapter_weight == 1.0 else f", adapter weight {self.adapter_weight:g}"
+        return f"{self.sampler}, {self.steps} steps, guidance {self.guidance:g}{between}{cache}{tiles}{weight}"
 
 
 class Generator(System):
@@ -209,6 +215,7 @@ class Generator(System):
         cache: str | None = None,
         tile: int | None = None,
         overlap: int | None = None,
+        adapter_weight: float | None = None,
     ) -> Way:
         """The way to draw: what isn't said is what was measured to be best for this model, else the system's own.
 
@@ -221,12 +228,15 @@ class Generator(System):
             tile: side of the tiles that the network is asked about, to save memory; it changes the pictures (see
                 `sampling/tiled.py`). The whole picture by default.
             overlap: pixels by which tiles overlap; a quarter of their side by default.
+            adapter_weight: how much what was learned beside a frozen prior counts, as of `weigh`: it stays so.
 
         Raises:
             WrongUse: no such sampler, grid or cache; steps are fewer than one step of it takes, or such as a student
                 did not learn; guidance needs a model that was trained for it; `tuned` was asked for and this number of
                 steps was not tuned; the network can't take such tiles, or the cache would mix them up.
         """
+        if adapter_weight is not None:
+            self.weigh(adapter_weight)
         best = self.settings.best
         if best is not None and steps is None and sampler is None and cache is None:
             steps, sampler, cache = best.steps, best.sampler, best.cache if tile is None else "none"
@@ -259,6 +269,7 @@ class Generator(System):
             "cache": kept,
             "tile": tile,
             "overlap": overlap,
+            "adapter_weight": next((part.weight for part in self._weighed()), 1.0),
         }
         tuned = self.settings.walk(steps, weight) if between == (0.0, 1.0) else None
         if sampler == "tuned" and tuned is None:
@@ -273,6 +284,26 @@ class Generator(System):
         name = sampler or self.config.sampler
         made, grid = recipes.sampler(name, self.denoiser.corruption, steps)
         return Way(solver=made, grid=grid, sampler=name, **parts)
+
+    def weigh(self, weight: float) -> None:
+        """Count what was learned beside a frozen prior this much from now on: 1 as trained, 0 is the prior.
+
+        Raises:
+            WrongUse: nothing was, or an exported network stands in its place; the weight is below 0 or not finite.
+        """
+        found = self._weighed()
+        if not found:
+            raise WrongUse(
+                f"an adapter's weight {weight:g} is for what was learned beside a frozen prior (controlnet, lora), and "
+                f"this {self.name} has nothing of the kind" + ", or was exported with it" * (weight != 1.0)
+            )
+        if not 0.0 <= weight < float("inf"):
+            raise WrongUse(f"an adapter's weight is 0 or more, 1 as it was trained, not {weight:g}")
+        for part in found:
+            part.weigh(weight)
+
+    def _weighed(self) -> list[Weighed]:
+        return [part for part in self.denoiser.modules() if isinstance(part, Weighed)]
 
     def _tiled(
         self, tile: int | None, overlap: int | None, cache: Cache
