@@ -231,7 +231,7 @@ def test_stable_diffusion_is_looked_at_and_its_prompt_told(data, tmp_path):
     write_stable_diffusion(tmp_path / "other", seed=1)
     (folder / "unet").rename(tmp_path / "old")
     (tmp_path / "other" / "unet").rename(folder / "unet")
-    with pytest.raises(WrongUse, match="not the U-Net that was used"):
+    with pytest.raises(WrongUse, match="not the weights it was trained with"):
         inkwash.load(run.path)
 
 

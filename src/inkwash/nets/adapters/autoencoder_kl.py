@@ -1,13 +1,7 @@
-"""Autoencoders of the diffusers library: Stable Diffusion's `AutoencoderKL`, used as it is.
-
-It is somebody else's, hundreds of megabytes large and never trained here. So its weights are no part of the state of
-the module that holds it: neither optimizer nor averages nor checkpoints see them, and what is kept is a fingerprint.
-"""
+"""Autoencoders of the diffusers library: Stable Diffusion's `AutoencoderKL`, used as it is."""
 
 import copy
-import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +11,13 @@ from torch import Tensor, nn
 
 from inkwash.errors import WrongUse
 from inkwash.nets.adapters.base import require
+from inkwash.nets.adapters.frozen import Frozen
 from inkwash.nets.autoencoder import Code
 from inkwash.nets.patched import cut, fill
 
 
-class FrozenKL(nn.Module):
-    """A frozen `AutoencoderKL`; it moves with the module that holds it and is always in evaluation mode.
+class FrozenKL(Frozen):
+    """A frozen `AutoencoderKL`.
 
     Sides that are no multiple of `factor` are filled up with their mirrored edge, and the picture is cut back.
 
@@ -35,36 +30,21 @@ class FrozenKL(nn.Module):
         pictures: channels of a picture.
         factor: how many times shorter the side of a code is.
         scaling: what its codes are multiplied by for a denoiser.
-        fingerprint: of its weights, 64 bits. A state with another one is refused.
 
     Raises:
         WrongUse: it is no AutoencoderKL, or its pictures come back with other channels.
     """
 
-    fingerprint: Tensor
+    spatial = 2
 
     def __init__(self, vae: Any, *, name: str = "the autoencoder") -> None:
-        super().__init__()
         kind, config = type(vae).__name__, getattr(vae, "config", {})
         if kind != "AutoencoderKL" or config["in_channels"] != config["out_channels"]:
             raise WrongUse(f"{name} is {kind}: an AutoencoderKL that gives back the channels it takes can be used")
-        # In a tuple, where torch does not look for parameters.
-        self._held = (vae.eval().requires_grad_(False),)
-        self.name = name
+        super().__init__(vae, name=name)
         self.channels, self.pictures = int(config["latent_channels"]), int(config["in_channels"])
         self.factor = 2 ** (len(config["block_out_channels"]) - 1)
         self.scaling = float(config["scaling_factor"])
-        self.register_buffer("fingerprint", fingerprint_of(vae))
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FrozenKL":
-        self._held[0]._apply(fn, recurse)
-        return super()._apply(fn, recurse)
-
-    def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: Any) -> None:
-        found = state.get(f"{prefix}fingerprint")
-        if found is not None and not torch.equal(found.cpu(), self.fingerprint.cpu()):
-            raise WrongUse(f"{self.name}: these are not the weights it was trained with; give the folder that was used")
-        super()._load_from_state_dict(state, prefix, *rest)
 
     def size_of(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """The size of the code of a picture of this size."""
@@ -80,13 +60,13 @@ class FrozenKL(nn.Module):
         if x.shape[1] not in (1, self.pictures):
             raise WrongUse(f"a picture of {x.shape[1]} channels: {self.name} takes {self.pictures}, or 1 to be copied")
         filled = fill(x, self.factor)
-        said = self._held[0].encode(filled.expand(-1, self.pictures, -1, -1), return_dict=False)[0]
+        said = self.held.encode(filled.expand(-1, self.pictures, -1, -1), return_dict=False)[0]
         return Code(said.mean, said.logvar)
 
     @torch.no_grad()
     def decode(self, z: Float[Tensor, "b c h w"], size: tuple[int, ...]) -> Float[Tensor, "b d ..."]:
         """The picture of this size that a code stands for."""
-        return cut(self._held[0].decode(z, return_dict=False)[0], size)
+        return cut(self.held.decode(z, return_dict=False)[0], size)
 
     def image_encoder(self, channels: int, *, dropout: float) -> "ImageEncoder":
         """A new encoder of images that is trained, and begins as this one's.
@@ -95,7 +75,7 @@ class FrozenKL(nn.Module):
             channels: of the images.
             dropout: in its residual blocks.
         """
-        return ImageEncoder(self._held[0], channels, self.factor, dropout)
+        return ImageEncoder(self.held, channels, self.factor, dropout)
 
 
 class ImageEncoder(nn.Module):
@@ -130,15 +110,6 @@ class ImageEncoder(nn.Module):
         x = x.expand(-1, self.pictures, -1, -1) if self.enter is None else self.enter(x)
         made: Tensor = self.leave(self.encoder(x))
         return made
-
-
-def fingerprint_of(module: nn.Module) -> Tensor:
-    """64 bits of the digest of all weights."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
-    return torch.tensor(int.from_bytes(digest.digest(), "little", signed=True))
 
 
 def load(folder: str | Path) -> FrozenKL:

@@ -1,24 +1,21 @@
 """Stable Diffusion, versions 1 and 2, used as it is: autoencoder, text encoder and U-Net from a folder of diffusers."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from inkwash.errors import WrongUse
 from inkwash.nets.adapters import autoencoder_kl, diffusers
-from inkwash.nets.adapters.autoencoder_kl import FrozenKL, fingerprint_of
+from inkwash.nets.adapters.autoencoder_kl import FrozenKL
 from inkwash.nets.adapters.base import require
 from inkwash.nets.adapters.diffusers import DiffusersUNet
+from inkwash.nets.adapters.frozen import Frozen
 
 
-class StableDiffusion(nn.Module):
+class StableDiffusion(Frozen):
     """The frozen network of latent codes, told one text.
-
-    As of `FrozenKL`, the weights are no part of the state: a fingerprint is kept.
 
     Args:
         unet: the network.
@@ -26,39 +23,22 @@ class StableDiffusion(nn.Module):
         context: the text's embedding, `(1, L, D)`.
         name: where it is from, for messages.
 
-    Attributes:
-        fingerprint: of the network's weights, 64 bits. A state with another one is refused.
-
     Raises:
         WrongUse: the parts don't belong together.
     """
 
-    fingerprint: Tensor
     context: Tensor
 
     def __init__(
         self, unet: DiffusersUNet, vae: FrozenKL, context: Float[Tensor, "1 l d"], *, name: str = "the model"
     ) -> None:
-        super().__init__()
         if unet.channels_in != vae.channels:
             raise WrongUse(f"{name}: the U-Net takes {unet.channels_in} channels, its vae gives {vae.channels}")
         if unet.context != context.shape[2]:
             raise WrongUse(f"{name}: the U-Net takes texts of width {unet.context}, not of {context.shape[2]}")
-        # In a tuple, where torch does not look for parameters.
-        self._held = (unet.eval().requires_grad_(False),)
-        self.vae, self.name = vae, name
+        super().__init__(unet, name=name)
+        self.vae = vae
         self.register_buffer("context", context, persistent=False)
-        self.register_buffer("fingerprint", fingerprint_of(unet))
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "StableDiffusion":
-        self._held[0]._apply(fn, recurse)
-        return super()._apply(fn, recurse)
-
-    def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: Any) -> None:
-        found = state.get(f"{prefix}fingerprint")
-        if found is not None and not torch.equal(found.cpu(), self.fingerprint.cpu()):
-            raise WrongUse(f"{self.name}: this is not the U-Net that was used; give the folder that was")
-        super()._load_from_state_dict(state, prefix, *rest)
 
     @torch.no_grad()
     def encode(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
@@ -69,7 +49,7 @@ class StableDiffusion(nn.Module):
     def forward(self, z: Float[Tensor, "b d h w"], timestep: float) -> Float[Tensor, "b d h w"]:
         """What the U-Net makes of codes at this whole-number step (0 to 999)."""
         t = torch.full((1,), timestep, device=z.device)
-        made: Tensor = self._held[0](z, t, context=self.context.expand(len(z), -1, -1).to(z.dtype))
+        made: Tensor = self.held(z, t, context=self.context.expand(len(z), -1, -1).to(z.dtype))
         return made
 
 
