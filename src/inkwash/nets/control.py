@@ -102,26 +102,27 @@ def _width(part: nn.Module) -> int:
 class Controlled(Weighed):
     """A frozen U-Net, on patches or not, and its control branch: called as the U-Net, with a picture of the condition.
 
-    The condition comes in `image`, `(B, channels, *size)`, before what the base itself takes there; an image of None,
-    or of the base's channels alone, is a condition of zeros.
+    The condition comes first in `image`, `(B, channels + passed, *size)`; where it is missing it is zeros.
 
     Args:
         base: is frozen.
         channels: of the condition.
         width: channels of the condition encoder.
+        passed: channels of `image` that are the base's own, and its last ones: the estimate of a network that is shown
+            its own. What else the base takes as image is told nothing.
 
     Raises:
         WrongUse: the base is not a U-Net of ours.
     """
 
-    def __init__(self, base: nn.Module, channels: int, *, width: int) -> None:
+    def __init__(self, base: nn.Module, channels: int, *, width: int, passed: int = 0) -> None:
         super().__init__()
         network = base.network if isinstance(base, Patched) else base
         if not isinstance(network, UNet):
             raise WrongUse(f"a {type(network).__name__} has no encoder to copy: the prior's network must be our U-Net")
         self.patch = base.patch if isinstance(base, Patched) else 1
         cells = self.patch**network.spatial
-        self.channels, self.own = channels, network.image // cells
+        self.channels, self.passed, self.untold = channels, passed, network.image // cells - passed
         self.branch = ControlBranch(network, channels * cells, width)
         self.base = base.requires_grad_(False)
 
@@ -165,9 +166,14 @@ class Controlled(Weighed):
 
     def _split(self, z: Tensor, image: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The condition, and what the base takes as image."""
-        if image is None or image.shape[1] == self.own:
-            return z.new_zeros(z.shape[0], self.channels, *z.shape[2:]), image
-        if image.shape[1] != self.channels + self.own or image.shape[2:] != z.shape[2:]:
-            wanted = (z.shape[0], self.channels + self.own, *z.shape[2:])
-            raise WrongUse(f"image of shape {tuple(image.shape)}: with this z the network takes {wanted}")
-        return image[:, : self.channels], image[:, self.channels :] if self.own else None
+        hint = z.new_zeros(z.shape[0], self.channels, *z.shape[2:])
+        if image is None:
+            return hint, None
+        if image.shape[1] != self.passed:
+            wanted = (z.shape[0], self.channels + self.passed, *z.shape[2:])
+            if tuple(image.shape) != wanted:
+                raise WrongUse(f"image of shape {tuple(image.shape)}: with this z the network takes {wanted}")
+            hint, image = image[:, : self.channels], image[:, self.channels :]
+        if not self.passed:
+            return hint, None
+        return hint, torch.cat((z.new_zeros(z.shape[0], self.untold, *z.shape[2:]), image), dim=1)

@@ -1,4 +1,4 @@
-"""What the generators of images from masks share: the mask beside the noisy image at every step, one-hot."""
+"""What the generators of images from masks share: they are told the mask at every step, one-hot."""
 
 from typing import ClassVar
 
@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from inkwash.data.spec import DataSpec
+from inkwash.denoise.gaussian import GaussianDenoiser
 from inkwash.errors import WrongUse
-from inkwash.systems.base import Generator
+from inkwash.systems.base import Generator, GeneratorConfig
 from inkwash.systems.pixel import PixelConfig, denoiser
 
 
@@ -16,11 +17,15 @@ class FromMasks(Generator):
 
     task = "synthesis"
     told: ClassVar[tuple[str, ...]] = ("mask",)  # type: ignore[assignment]
-    config: PixelConfig
 
-    def __init__(self, config: PixelConfig, spec: DataSpec) -> None:
+    def __init__(self, config: GeneratorConfig, spec: DataSpec) -> None:
         super().__init__(config, spec)
-        self.denoiser = denoiser(config, self.spec, image=self.classes)
+        self.denoiser = self.made()
+
+    def made(self) -> GaussianDenoiser:
+        """The denoiser, new; here the mask lies beside the noisy image."""
+        assert isinstance(self.config, PixelConfig)
+        return denoiser(self.config, self.spec, image=self.classes)
 
     @property
     def classes(self) -> int:
