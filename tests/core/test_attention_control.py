@@ -1,5 +1,7 @@
 """Attention that is replaced is what the paper's formula says, and nothing else of a network changes."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -16,8 +18,9 @@ from inkwash.nets.attention_control import Replacing
 from inkwash.nets.unet import UNet
 from inkwash.sampling.ddim import DDIM
 from inkwash.sampling.grid import Grid
+from inkwash.sampling.guidance.base import Guidance
 from inkwash.sampling.guidance.cfg import cfg
-from inkwash.sampling.guidance.control import after, controlled
+from inkwash.sampling.guidance.control import after, controlled, for_share, side_by_side
 from inkwash.sampling.loop import walk
 
 SAME = Alignment(torch.eye(5), torch.zeros(5), torch.ones(5))
@@ -102,13 +105,18 @@ def test_a_pair_told_the_same_is_left_as_it_is() -> None:
     torch.testing.assert_close(controlled(1, among=0.0)(denoiser)(z, 0.7, label=label).mean, plain, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "around",
+    [lambda control: lambda denoiser: cfg(2.0)(control(denoiser)), lambda control: lambda d: control(cfg(2.0)(d))],
+    ids=["inside guidance", "around guidance"],
+)
 @torch.no_grad()
-def test_a_target_is_drawn_towards_its_source_for_the_share_of_the_steps() -> None:
+def test_a_target_is_drawn_towards_its_source_for_the_share_of_the_steps(around: Callable[..., Guidance]) -> None:
     denoiser, grid, z = model(classes=2), Grid.uniform(8), noise(1, 1, 8, 8).repeat(2, 1, 1, 1)
     label, asked = torch.tensor([0, 1]), Noise(0, range(2))
 
     def drawn(share: float) -> list[Tensor]:
-        guided = cfg(2.0)(controlled(1, among=after(grid, share))(denoiser))
+        guided = around(controlled(1, among=after(grid, share)))(denoiser)
         return [step.z for step in walk(guided, DDIM(), grid, z, noise=asked, label=label)]
 
     plain = [step.z for step in walk(cfg(2.0)(denoiser), DDIM(), grid, z, noise=asked, label=label)]
@@ -131,6 +139,25 @@ def test_own_attention_is_no_change_and_that_of_the_source_is() -> None:
     swapped = controlled(1, **told, alignment=SAME)(denoiser)(z, 0.5, context=context).mean
     torch.testing.assert_close(swapped[0], plain[0], rtol=0, atol=1e-6)
     assert float((swapped[1] - plain[1]).abs().max()) > 1e-3
+
+
+@torch.no_grad()
+def test_a_share_of_steps_is_of_both_kinds_of_attention() -> None:
+    denoiser, z, grid = model(context=3), noise(1, 1, 8, 8).repeat(2, 1, 1, 1), Grid.uniform(10)
+    told = side_by_side({"context": noise(1, 5, 3)}, {"context": noise(1, 5, 3, seed=1)})
+    control = for_share(grid, 0.4, told)(denoiser)
+    towards = controlled(1, among=1.0, towards=0.0, alignment=SAME)(denoiser)
+    both = controlled(1, among=0.0, towards=0.0, alignment=SAME)(denoiser)
+    for t, expected in ((0.65, both), (0.55, towards), (0.25, towards), (0.15, denoiser)):
+        torch.testing.assert_close(control(z, t, **told).mean, expected(z, t, **told).mean, rtol=0, atol=1e-6)
+
+
+def test_conditions_side_by_side() -> None:
+    label, image = torch.tensor([1]), torch.ones(1, 1, 2, 2)
+    told = side_by_side({"label": label}, {"image": image})
+    assert told["label"].tolist() == [1, -1]
+    assert told["image"].flatten(1).sum(dim=1).tolist() == [0, 4]
+    assert side_by_side({}, {}) == {}
 
 
 @torch.no_grad()

@@ -24,7 +24,8 @@ class Replacing(TorchFunctionMode):
     Their values stay their own: it is where they look that is replaced. Rows behind are left alone.
 
     Args:
-        items: rows of the batch that the network is evaluated at; attention of other batches is left alone.
+        items: rows of the batch that is walked; a network that is evaluated at twice as many has those without a
+            condition behind. Attention in other batches is left alone.
         pairs: how many rows are sources.
         among: whether attention among positions is replaced.
         towards: how attention to the context is; None leaves it.
@@ -49,7 +50,7 @@ class Replacing(TorchFunctionMode):
             return func(*args, **given)
         told = {**dict(zip(_NAMES, args, strict=False)), **given}
         query, key = told["query"], told["key"]
-        if query.ndim != 4 or query.shape[0] != self.items:
+        if query.ndim != 4 or query.shape[0] not in (self.items, 2 * self.items):
             return func(**told)
         tokens, positions = key.shape[-2], query.shape[-2]
         if tokens == positions == self.context:

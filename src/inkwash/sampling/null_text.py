@@ -11,7 +11,7 @@ item by item, where the authors stop the iterations of a batch once it is near e
 and no step is worse than without them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,14 +19,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from inkwash.corruption.posterior import Posterior
 from inkwash.denoise.base import Denoiser
 from inkwash.errors import WrongUse
 from inkwash.sampling.gaussian import gaussian
 from inkwash.sampling.grid import Grid
-from inkwash.sampling.guidance.base import belief
-from inkwash.sampling.guidance.nulls import Nulls, plain, without
-
-Threshold = Callable[[Tensor], Tensor]
+from inkwash.sampling.guidance.base import Guidance, Guided
+from inkwash.sampling.guidance.nulls import Nulls, null_guided, plain
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def null_text(
     weight: float,
     iterations: int = 10,
     rate: float = 0.01,
-    threshold: Threshold = lambda mean: mean,
+    limited: Guidance = lambda denoiser: denoiser,
     **condition: Any,
 ) -> Iterator[Retraced]:
     """Walk back along a path under guidance, and find for each step the null that keeps to it.
@@ -69,7 +68,7 @@ def null_text(
         weight: of the guidance, as of `cfg`; 1 needs no null.
         iterations: of Adam at each step, each an evaluation with its gradient.
         rate: of Adam.
-        threshold: what is done to the guided mean of the clean image, as in sampling.
+        limited: put around the guided denoiser, as in sampling: `clip()`, for example.
 
     Raises:
         WrongUse: the path is not that of the grid, or the model has no null that could be varied.
@@ -87,8 +86,8 @@ def null_text(
         now, then = corruption.at(t), corruption.at(s)
         kept = then.sigma / now.sigma
         with torch.no_grad():
-            conditional = belief(denoiser(z, t, **condition))
-        step = _Step(denoiser, z, t, kept, then.alpha - kept * now.alpha, conditional, weight, threshold, condition)
+            conditional = denoiser(z, t, **condition)
+        step = _Step(denoiser, z, t, kept, then.alpha - kept * now.alpha, conditional, weight, limited, condition)
         with torch.no_grad():
             before = _distance(step(null), path[index + 1])
         null = _nearest(step, null, path[index + 1], iterations, rate)
@@ -107,14 +106,26 @@ class _Step:
     t: float
     kept: float
     added: float
-    conditional: Tensor
+    conditional: Posterior
     weight: float
-    threshold: Threshold
+    limited: Guidance
     condition: dict[str, Any]
 
     def __call__(self, null: Tensor) -> Tensor:
-        none = belief(without(self.denoiser, self.z, self.t, null, self.condition))
-        return self.kept * self.z + self.added * self.threshold(torch.lerp(none, self.conditional, self.weight))
+        guided = null_guided(self.weight, {self.t: null}, lambda inner: _Known(inner, self.conditional))
+        mean = self.limited(guided(self.denoiser))(self.z, self.t, **self.condition).mean
+        return self.kept * self.z + self.added * mean
+
+
+class _Known(Guided):
+    """Believes what it believed before: with the condition, a step asks once and not at every iteration."""
+
+    def __init__(self, inner: Denoiser, posterior: Posterior) -> None:
+        super().__init__(inner)
+        self.posterior = posterior
+
+    def forward(self, z: Tensor, t: float, **condition: Any) -> Posterior:
+        return self.posterior
 
 
 def _distance(z: Tensor, goal: Tensor) -> Float[Tensor, "b"]:

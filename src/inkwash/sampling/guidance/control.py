@@ -10,15 +10,17 @@ classifier-free guidance in the evaluation with the condition only. A departure 
 are, not only small ones, since the networks here are small themselves.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from inkwash.corruption.posterior import Posterior
-from inkwash.denoise.base import Denoiser
+from inkwash.denoise.base import Condition, Denoiser, null
 from inkwash.errors import WrongUse
-from inkwash.nets.alignment import Alignment
+from inkwash.nets.alignment import Alignment, aligned
 from inkwash.nets.attention_control import Replacing
 from inkwash.sampling.grid import Grid
 from inkwash.sampling.guidance.base import Guidance, Guided
@@ -34,8 +36,7 @@ def after(grid: Grid, share: float) -> float:
 def controlled(pairs: int, *, among: float = 1.0, towards: float = 1.0, alignment: Alignment | None = None) -> Guidance:
     """Targets attend as sources: of each batch the first `pairs` items are sources, the next as many their targets.
 
-    Goes inside classifier-free guidance, `cfg(w)(controlled(...)(denoiser))`; the items without a condition come after
-    those with one, and are left alone.
+    Goes around classifier-free guidance or inside it; what is evaluated without a condition is left alone.
 
     Args:
         among: attention among positions is replaced at times above this; 1 is never. `after` makes it of a share.
@@ -47,6 +48,34 @@ def controlled(pairs: int, *, among: float = 1.0, towards: float = 1.0, alignmen
     if towards < 1.0 and alignment is None:
         raise WrongUse("attention to a text is replaced by an alignment of its tokens, and there is none")
     return lambda denoiser: _Controlled(denoiser, pairs, among, towards, alignment)
+
+
+def for_share(grid: Grid, share: float, condition: Mapping[str, Any]) -> Guidance:
+    """One pair of a source and a target, for this share of the steps.
+
+    Attention to a text, where there is one, is replaced token for token (word swap) for twice that share: the authors'
+    program has 0.4 and 0.8.
+
+    Args:
+        condition: of both, as `side_by_side` makes it.
+    """
+    context = condition.get("context")
+    if context is None:
+        return controlled(1, among=after(grid, share))
+    tokens = range(context.shape[1])
+    return controlled(
+        1, among=after(grid, share), towards=after(grid, min(2 * share, 1.0)), alignment=aligned(tokens, tokens)
+    )
+
+
+def side_by_side(source: Condition, target: Condition) -> dict[str, Any]:
+    """The conditions of sources and then targets; where one says nothing of what the other does, it is "none"."""
+    filled = {name: (source.get(name), target.get(name)) for name in {**source, **target}}
+    nothing = {**null(source), **null(target)}
+    return {
+        name: torch.cat([nothing[name] if one is None else one, nothing[name] if other is None else other])
+        for name, (one, other) in filled.items()
+    }
 
 
 class _Controlled(Guided):

@@ -29,7 +29,7 @@ def plain(denoiser: Denoiser, z: Float[Tensor, "b ..."], condition: Mapping[str,
     return z.new_zeros(len(z), embedding_of(denoiser).size)
 
 
-def without(
+def _without(
     denoiser: Denoiser,
     z: Float[Tensor, "b ..."],
     t: float,
@@ -67,5 +67,5 @@ class _NullGuided(Guided):
             raise WrongUse(f"the nulls are of {len(varied)} items, and the batch has {len(z)}")
         varied = varied.repeat(len(z) // len(varied), *[1] * (varied.ndim - 1))
         conditional = self.conditional(z, t, **condition)
-        none = without(self.inner, z, t, varied, condition)
+        none = _without(self.inner, z, t, varied, condition)
         return believing(conditional, torch.lerp(belief(none), belief(conditional), self.weight))
