@@ -51,7 +51,8 @@ def prior() -> Prior:
 def test_every_operator_has_defaults(name: str) -> None:
     shape = (1, 32, 32)
     made = measurement(name, shape)
-    y = made.take(torch.zeros(2, *shape), noise=Noise(0, range(2)))
+    x = torch.zeros(2, *shape)
+    y = x if made.made else made.take(x, noise=Noise(0, range(2)))
     assert tuple(y.shape[1:]) == made.operator.measured
     assert made.first_guess(y).shape == (2, *shape)
     assert name in described()
@@ -79,6 +80,9 @@ def test_options_are_read() -> None:
         ("sr:kernel=nearest", (1, 8, 8), "lanczos"),
         ("inpaint:hide=most", (1, 8, 8), "strokes"),
         ("mri:pattern=spiral", (1, 8, 8), "radial"),
+        ("blur:noise=auto", (1, 8, 8), "noise=auto is estimated where all of the picture is seen as it is: denoise"),
+        ("measured:noise=much", (1, 8, 8), "noise is a number, not 'much'"),
+        ("measured:noise", (1, 8, 8), "noise needs a value, noise=25.0 for example"),
         ("light:noise=3,peak=9", (1, 8, 8), "two kinds of noise"),
         ("mri", (3, 8, 8), "one channel"),
         ("ct", (1, 8, 9), "square"),

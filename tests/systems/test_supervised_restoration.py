@@ -68,6 +68,63 @@ def test_it_learns(name: str, operator: str, left: float) -> None:
         assert float(found.std.mean()) > 0
 
 
+PAIRS = SPEC.model_copy(update={"pairs": True})
+OF_PAIRS = {
+    "dncnn": lambda: DnCNNRestorer(DnCNNConfig(operator="measured", layers=4, base=16), PAIRS),
+    "noise2void": lambda: Noise2Void(Noise2VoidConfig(operator="measured", layers=4, base=16, share=0.1), PAIRS),
+}
+
+
+def speckled(x: Tensor, seed: int) -> Tensor:
+    """Noise of a kind that none of the operators simulates: as strong as the image is bright."""
+    return x + 0.5 * (x + 1) * Noise(seed, range(len(x))).normal(tuple(x.shape[1:]), "speckle")
+
+
+@pytest.mark.parametrize("name", OF_PAIRS)
+def test_it_learns_from_pairs(name: str) -> None:
+    torch.manual_seed(0)
+    system: Supervised = OF_PAIRS[name]()
+    optimiser = torch.optim.Adam(system.parameters(), 2e-3)
+    data = waves(64)
+    measured = speckled(data, 1)
+    for step in range(120):
+        items = torch.arange(16 * step, 16 * step + 16)
+        batch = {"image": data[items % 64], "measured": measured[items % 64]}
+        if name == "noise2void":
+            batch["image"] = torch.full_like(batch["image"], torch.nan)  # nothing clean is looked at
+        system.loss(batch, noise=Noise(1, items))["loss"].mean().backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    system.eval()
+    x = waves(32, seed=5)
+    y = speckled(x, 2)
+    error = float((system.restore(system.measurement, y, draws=2).estimate - x).square().mean())
+    assert error < 0.6 * float((y - x).square().mean())
+
+
+@pytest.mark.parametrize("make", [SR3, I2SB])
+def test_diffusion_sees_the_pair(make: type[SR3] | type[I2SB]) -> None:
+    system = make(make.Config(operator="measured", base=8, multipliers=(1,)), PAIRS)
+    batch = {"image": waves(2), "measured": speckled(waves(2), 1)}
+    torch.testing.assert_close(system.guessed(batch, Noise(0, range(2))), batch["measured"])
+    loss = system.loss(batch, noise=Noise(0, range(2)))["loss"]
+    assert bool(torch.isfinite(loss).all())
+
+
+def test_pairs_are_needed_where_they_are_learned_from() -> None:
+    with pytest.raises(WrongUse, match="this data has no pairs: two folders, noisy/ and clean/ for example"):
+        DnCNNRestorer(DnCNNConfig(operator="measured"), SPEC)
+    with pytest.raises(WrongUse, match="can't be simulated: say the level of its noise"):
+        DnCNNRestorer(DnCNNConfig(operator="denoise:noise=auto"), SPEC)
+
+
+def test_what_learned_simulated_noise_is_taken_for_measured_one() -> None:
+    system = MADE["dncnn"]("denoise:noise=30").eval()
+    y = waves(2)
+    other = system.restore(measurement("measured", (1, SIDE, SIDE)), y).estimate
+    torch.testing.assert_close(other, system.restore(system.measurement, y).estimate)
+
+
 @pytest.mark.parametrize("name", MADE)
 def test_a_restoration_depends_on_its_own_measurement_alone(name: str) -> None:
     torch.manual_seed(0)

@@ -21,7 +21,7 @@ def find(path: str | Path, *, skip_bad: bool = False, like: Run | None = None) -
     """Open a user's data, or `bundled:NAME` for the pictures that come with Inkwash.
 
     Args:
-        like: a run; scans are read as those that it was trained on.
+        like: a run; scans are read, and pictures come to their size, as those that it was trained on.
     """
     text = str(path)
     if text.startswith(BUNDLED):
@@ -29,6 +29,8 @@ def find(path: str | Path, *, skip_bad: bool = False, like: Run | None = None) -
     collection = open_collection(path, skip_bad=skip_bad)
     if like is not None and isinstance(collection, VolumeCollection):
         collection.plan = plan_of(like)
+    elif like is not None:
+        collection.fit = like.manifest.data.get("fit", "squash")
     return collection
 
 

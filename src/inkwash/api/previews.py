@@ -60,8 +60,8 @@ def begin_preview(model: System, images: ImageSet, *, batch: int) -> None:
                 pass
     if isinstance(model, Supervised):
         with torch.no_grad():
-            image = images.batch(torch.arange(batch) % len(images))["image"]
-            model.restore(model.measurement, model.measurement.take(image, noise=Noise(0, range(batch))), steps=2)
+            some = images.batch(torch.arange(batch) % len(images))
+            model.restore(model.measurement, model.taken(some, noise=Noise(0, range(batch))), steps=2)
     if not isinstance(model, Generator):
         return
     told = conditions.of_images(model, images, torch.arange(1))

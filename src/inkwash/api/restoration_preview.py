@@ -20,8 +20,9 @@ def restoration_preview(model: Supervised, images: ImageSet, path: Path, *, batc
     """
     rows = []
     for first in range(0, min(SHOWN, len(images)), batch):
-        x = images.batch(torch.arange(first, min(first + batch, SHOWN, len(images))))["image"]
-        y = model.measurement.take(x, noise=Noise(0, range(first, first + len(x))))
+        some = images.batch(torch.arange(first, min(first + batch, SHOWN, len(images))))
+        x = some["image"]
+        y = model.taken(some, noise=Noise(0, range(first, first + len(x))))
         found = model.restore(model.measurement, y, first=first)
         rows.append(torch.stack([model.measurement.first_guess(y).clamp(-1, 1), found.estimate, x], dim=1))
     shown = torch.cat(rows).flatten(0, 1)

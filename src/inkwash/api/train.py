@@ -21,12 +21,14 @@ from inkwash.api.progress import Progress
 from inkwash.api.runs import build, default_device
 from inkwash.api.training_plan import planned
 from inkwash.data import Collection, ImageSet, VolumeCollection
+from inkwash.data.reading import Fit
 from inkwash.data.volumes.plan import plane_of
 from inkwash.errors import WrongUse, unknown
 from inkwash.memory import machine
 from inkwash.memory.exhaustion import exhausted
 from inkwash.systems.base import Generator, System
-from inkwash.training import Run, TrainOptions, fit
+from inkwash.training import Run, TrainOptions
+from inkwash.training import fit as fitting
 from inkwash.training.options import CHANGEABLE, parse
 from inkwash.training.processes import by_first, processes, together
 
@@ -40,6 +42,7 @@ def training(
     minutes: float | None = None,
     size: int | tuple[int, ...] = 64,
     slices: str | None = None,
+    fit: Fit = "squash",
     batch: int | None = None,
     seed: int = 0,
     memory: str | None = None,
@@ -78,7 +81,7 @@ def training(
             longer = {"accumulation": 1, "checkpointing": False, **longer, "memory": memory}
         wanted = {**stopped.options.model_dump(), **{k: v for k, v in longer.items() if v is not None}}
         size, plan = stopped.spec.size, plan_of(stopped)
-        slices = plan.slices if plan else None
+        slices, fit = plan.slices if plan else None, stopped.manifest.data.get("fit", "squash")
         augment = augmentation(stopped.manifest.data["augment"])
     options = parse(TrainOptions, {k: v for k, v in wanted.items() if k in TrainOptions.model_fields})
     if stopped is None:
@@ -93,7 +96,7 @@ def training(
     with together():
         collection = find(path, skip_bad=skip_bad) if collection is None else collection
         yield from looking(collection)
-        images = _images(collection, kind, size, slices, stopped.spec.channels if stopped else None)
+        images = _images(collection, kind, size, slices, fit, stopped.spec.channels if stopped else None)
         report = collection.report()
         if report.masks == report.empty_masks:
             # Masks that are all empty say nothing: a system that needs masks has none.
@@ -123,14 +126,15 @@ def training(
             "masks": images.table.model_dump(mode="json") if images.table else None,
             **images.recorded,
             "augment": asdict(augment),
-            "command": command or _command(system, path, out, images.spec.size, slices, asked, given),
+            **({} if fit == "squash" else {"fit": fit}),
+            "command": command or _command(system, path, out, images.spec.size, slices, fit, asked, given),
         }
         run = Run.create(
             out, system=system, config=made, spec=images.spec, data=data, options=options, overwrite=overwrite
         )
 
     last, batch_shown, untold = None, previews.at_once(options, processes().num_processes), ""
-    for last in fit(model, images, run, options, resume=stopped is not None, augment=augment):
+    for last in fitting(model, images, run, options, resume=stopped is not None, augment=augment):
         if first and last.preview_due:
             path_shown = run.samples / f"step-{last.step:07d}.png"
             try:
@@ -161,9 +165,10 @@ def train(system: str, path: str | Path, *, out: str | Path, **options: Any) -> 
         path: a folder, zip, `.npz` or CSV list of images or scans, or `bundled:retina`.
         out: the run folder; it must not exist, unless `resume` or `overwrite` is said.
         **options: `steps` or `minutes`; `size` of the images in pixels, or of patches of volumes in voxels (64), a
-            number or a tuple; `slices`, "axial", "coronal" or "sagittal", to read volumes as pictures; `batch`; `seed`
-            (0); `memory`, a limit such as "4GB" or "80%" to which the training is cut; `config`, a YAML file of
-            options; `set`, options as a mapping or as "key=value"; `resume` to go on with the run in `out` where it was
+            number or a tuple; `slices`, "axial", "coronal" or "sagittal", to read volumes as pictures; `fit`, how
+            pictures come to that size: "squash", "crop", or "tiles" of their own resolution; `batch`; `seed` (0);
+            `memory`, a limit such as "4GB" or "80%" to which the training is cut; `config`, a YAML file of options;
+            `set`, options as a mapping or as "key=value"; `resume` to go on with the run in `out` where it was
             stopped, or begin it where there is none; `overwrite`; `skip_bad` to leave out files that can't be used.
 
     A run that goes on keeps its options, but for its length and those that don't change its path (`shard`,
@@ -196,6 +201,7 @@ def _images(
     kind: type[System],
     size: int | tuple[int, ...],
     slices: str | None,
+    fit: Fit,
     channels: int | None,
 ) -> ImageSet:
     """The images to train on."""
@@ -203,10 +209,12 @@ def _images(
     if isinstance(collection, VolumeCollection):
         if slices is None and issubclass(kind, Generator):
             raise WrongUse(f"{kind.name} makes pictures, and {where} holds volumes: add --slices axial, or another")
+        if fit != "squash":
+            raise WrongUse(f"{where} holds scans: --fit is how pictures come to their size, and scans keep theirs")
         return collection.images("train", size, channels=channels, slices=slices)
     if slices is not None:
         raise WrongUse(f"{where} holds pictures: --slices is how volumes are read as pictures")
-    return collection.images("train", size, channels=channels)
+    return collection.images("train", size, channels=channels, fit=fit)
 
 
 def reading(images: ImageSet, memory: str | None = None) -> Iterator[Progress]:
@@ -240,6 +248,7 @@ def _command(
     out: str | Path,
     size: tuple[int, ...],
     slices: str | None,
+    fit: Fit,
     options: TrainOptions,
     given: Mapping[str, Any],
 ) -> str:
@@ -247,6 +256,7 @@ def _command(
     sides = plain(size[:1] if len(set(size)) == 1 else size)
     words = ["inkwash", "train", system, str(path), "--out", str(out), "--size", sides]
     words += ["--slices", slices] if slices else []
+    words += [] if fit == "squash" else ["--fit", fit]
     words += ["--steps", str(options.steps)] if options.steps else ["--minutes", f"{options.minutes:g}"]
     words += ["--batch", str(options.batch), "--seed", str(options.seed)]
     words += ["--memory", options.memory] if options.memory and "memory" not in given else []

@@ -19,6 +19,7 @@ def train(
     minutes: float | None = None,
     size: Sides = (64,),
     slices: Literal["axial", "coronal", "sagittal"] | None = None,
+    fit: Literal["squash", "crop", "tiles"] = "squash",
     batch: Whole | None = None,
     seed: Whole = 0,
     memory: str | None = None,
@@ -47,6 +48,8 @@ def train(
         size: side of the images in pixels, or height,width; of volumes that of a patch in voxels, or
             depth,height,width.
         slices: train on slices of volumes as if they were pictures.
+        fit: how pictures come to that size: squash shrinks them to it, crop cuts to its shape first, tiles shrinks
+            nothing and cuts them into tiles of it, for what learns how noise looks.
         batch: images a step; what suits the system by default.
         seed: of all randomness; the same seed gives the same run.
         memory: a limit, 4GB or 3.5GiB or 80%; steps are cut into parts to keep to it, and stay the same steps.
@@ -67,6 +70,7 @@ def train(
             minutes=minutes,
             size=size[0] if len(size) == 1 else size,
             slices=slices,
+            fit=fit,
             batch=batch,
             seed=seed,
             memory=memory,

@@ -42,6 +42,36 @@ class White(MeasurementNoise):
 
 
 @dataclass(frozen=True)
+class Estimated(MeasurementNoise):
+    """White noise of a level that nobody knows: it is read off each measured picture, `factor` times.
+
+    Donoho & Johnstone, "Ideal spatial adaptation by wavelet shrinkage", Biometrika 81(3), 1994: the finest diagonal
+    details of a picture hold little but noise, so its level is their median modulus over that of a standard normal.
+    Here the details are those of Haar's wavelet at every place, and the level is the mean over the channels.
+    """
+
+    factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.factor <= 0:
+            raise WrongUse(f"noise is told as a multiple above 0 of what is estimated, not {self.factor}")
+
+    def __call__(self, y: Tensor, *, noise: Noise) -> Tensor:
+        raise WrongUse("noise=auto is estimated from what was measured and can't be added: say a level, noise=25")
+
+    def variance(self, y: Tensor) -> Tensor:
+        if y.ndim != 4 or min(y.shape[2:]) < 2:
+            raise WrongUse(f"noise is estimated from pictures of 2 x 2 pixels or more, not from {tuple(y.shape[1:])}")
+        detail = (y[..., 1:, 1:] - y[..., 1:, :-1] - y[..., :-1, 1:] + y[..., :-1, :-1]) / 2
+        level = detail.abs().flatten(2).median(dim=2).values.mean(dim=1) / _MEDIAN
+        return (self.factor * level).square()[:, None, None, None].expand_as(y)
+
+
+# Of the modulus of a standard normal number.
+_MEDIAN = 0.6744897501960817
+
+
+@dataclass(frozen=True)
 class Counted(MeasurementNoise):
     """Counts of photons: Poisson, with `peak` of them where the measurement is 1 and none where it is -1."""
 

@@ -66,7 +66,8 @@ class System(nn.Module, ABC):
         paper: how the paper is cited.
         task: what it does: "generation", "synthesis", "segmentation", ...
         Config: its options.
-        told: what it is told of an item besides the image: `label`, `mask`. The rest of the data set is nothing to it.
+        told: what it is told of an item besides the image: `label`, `mask`, `measured`. The rest of the data set is
+            nothing to it.
         training_presets: by preset, the options of a training that suit it, where they aren't the general ones.
         config, spec: the options and the data it was made for, as far as it is told of them.
     """
@@ -77,19 +78,20 @@ class System(nn.Module, ABC):
     paper: ClassVar[str]
     task: ClassVar[str]
     Config: ClassVar[type[SystemConfig]]
-    told: ClassVar[tuple[Literal["label", "mask"], ...]] = ()
+    told: ClassVar[tuple[Literal["label", "mask", "measured"], ...]] = ()
     training_presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     def __init__(self, config: SystemConfig, spec: DataSpec) -> None:
         super().__init__()
         self.check(spec)
-        self.config, self.spec = config, self.known(spec)
+        self.config = config
+        self.spec = self.known(spec)
 
     @classmethod
     def known(cls, spec: DataSpec) -> DataSpec:
         """What of a data set matters to the system."""
-        unknown = {"classes": "label" not in cls.told, "mask_classes": "mask" not in cls.told}
-        return spec.model_copy(update={name: None for name, left_out in unknown.items() if left_out})
+        unknown = {"classes": ("label", None), "mask_classes": ("mask", None), "pairs": ("measured", False)}
+        return spec.model_copy(update={name: none for name, (what, none) in unknown.items() if what not in cls.told})
 
     @classmethod
     def check(cls, spec: DataSpec) -> None:

@@ -22,6 +22,7 @@ from inkwash.data.spec import DataSpec
 from inkwash.errors import WrongUse
 from inkwash.nets.dncnn import DnCNN
 from inkwash.systems.base import filled
+from inkwash.systems.restoration.measurements import kind
 from inkwash.systems.restoration.supervised import Supervised, SupervisedConfig
 
 
@@ -56,13 +57,12 @@ class DnCNNRestorer(Supervised):
 
     def __init__(self, config: DnCNNConfig, spec: DataSpec) -> None:
         super().__init__(config, spec)
-        if config.blind and not self.measurement.name.startswith("denoise"):
+        if config.blind and kind(config.operator) != "denoise":
             raise WrongUse(f"blind is about the level of noise, and the operator is {config.operator}: leave it out")
         self.network = DnCNN(spec.channels, spatial=len(spec.size), depth=config.layers, base=config.base)
 
     def loss(self, batch: dict[str, Tensor], *, noise: Noise) -> dict[str, Float[Tensor, "b"]]:
-        x = batch["image"]
-        seen = self.measured(x, noise)
+        x, seen = batch["image"], self.guessed(batch, noise)
         if self.config.blind:
             share = noise.uniform((), "level", dtype=x.dtype, device=x.device).reshape(-1, *[1] * (x.ndim - 1))
             seen = x + share * (seen - x)

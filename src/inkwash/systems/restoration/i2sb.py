@@ -68,7 +68,7 @@ class I2SB(Supervised):
 
     def loss(self, batch: dict[str, Tensor], *, noise: Noise) -> dict[str, Float[Tensor, "b"]]:
         x = batch["image"]
-        y = self.measured(x, noise)
+        y = self.guessed(batch, noise)
         t = noise.spread("time")
         z = self.bridge.towards(y).sample(x, t, noise=noise)
         return {"loss": (self._clean(z, y, t) - x).square().flatten(1).mean(dim=1)}

@@ -1,12 +1,12 @@
 """The operators by name: `sr:factor=4`, `inpaint:hide=box,share=0.3,noise=5`, `mri:acceleration=4`.
 
 Every option has a default; `noise` goes with each and is the standard deviation of what was added to the measurement,
-in grey levels of 255 (an image's range, [-1, 1] here, has 255 of them).
+in grey levels of 255 (an image's range, [-1, 1] here, has 255 of them). `noise=auto` is estimated from the measurement.
 """
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -23,7 +23,7 @@ from inkwash.operators.jpeg import JPEG
 from inkwash.operators.light import Illuminated
 from inkwash.operators.mask import Identity, Masked, box, half, scattered, strokes
 from inkwash.operators.mri import Coils, Kspace, RealKspace, cartesian, radial
-from inkwash.operators.noise import Counted, MeasurementNoise, White
+from inkwash.operators.noise import Counted, Estimated, MeasurementNoise, White
 from inkwash.operators.phase import Magnitude
 from inkwash.operators.separable import Kernel, blurred, resized
 from inkwash.operators.tomography import Rays, spread
@@ -49,12 +49,38 @@ class Measurement:
     noise: MeasurementNoise
 
     def take(self, x: Float[Tensor, "b ..."], *, noise: Noise) -> Float[Tensor, "b ..."]:
-        """A measurement of each image, with its noise."""
+        """A measurement of each image, with its noise.
+
+        Raises:
+            WrongUse: it is one that was made, `measured`, or nobody knows its noise.
+        """
+        if self.made:
+            raise WrongUse(f"{self.name} is what was measured, and says nothing of how: data of pairs holds it")
         return self.noise(self.operator(x), noise=noise)
 
     def std(self, y: Float[Tensor, "b ..."]) -> float:
-        """The standard deviation of the noise in `y`, root mean square where it differs from value to value."""
+        """The standard deviation of the noise in `y`, root mean square where it differs from value to value.
+
+        Raises:
+            WrongUse: it is estimated, and there are several measurements: each has its own.
+        """
+        if self.estimated and len(y) > 1:
+            raise WrongUse(f"{self.name}: noise is estimated for one measurement at a time, not for {len(y)}")
         return float(self.noise.variance(y).mean().sqrt())
+
+    @property
+    def made(self) -> bool:
+        """Whether it was made, and is not simulated: data of pairs holds it."""
+        return kind(self.name) == "measured"
+
+    @property
+    def estimated(self) -> bool:
+        """Whether the level of its noise is estimated."""
+        return isinstance(self.noise, Estimated)
+
+    def telling(self, factor: float) -> "Measurement":
+        """The same, its noise told as that multiple of what is estimated; where it is known, as it is."""
+        return replace(self, noise=Estimated(factor)) if self.estimated else self
 
     def first_guess(self, y: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
         """An image without any prior: the regularised inverse, or the filtered back projection; else `y`."""
@@ -75,6 +101,11 @@ class Measurement:
 
 def denoise(shape: Shape) -> Operator:
     """The image itself, with noise."""
+    return Identity(shape)
+
+
+def measured(shape: Shape) -> Operator:
+    """The image as it was measured, in data of pairs; its noise is estimated."""
     return Identity(shape)
 
 
@@ -164,10 +195,15 @@ def phase(shape: Shape, *, oversampling: float = 2.0) -> Operator:
 
 
 OPERATORS: dict[str, Callable[..., Operator]] = {
-    maker.__name__: maker for maker in (denoise, inpaint, sr, blur, motion, mri, ct, jpeg, light, phase)
+    maker.__name__: maker for maker in (denoise, measured, inpaint, sr, blur, motion, mri, ct, jpeg, light, phase)
 }
 # Without noise of its own, denoising has nothing to do.
-_NOISE = {"denoise": 25.0}
+_NOISE: dict[str, float | None] = {"denoise": 25.0, "measured": None}
+
+
+def kind(text: str) -> str:
+    """The name of the operator that is asked for."""
+    return text.partition(":")[0]
 
 
 def measurement(text: str, shape: Shape) -> Measurement:
@@ -181,7 +217,8 @@ def measurement(text: str, shape: Shape) -> Measurement:
         WrongUse: no such operator, option or value, or none for images of that shape.
     """
     name, told = _told(text)
-    noise: MeasurementNoise = White(LEVEL * told.pop("noise"))
+    level = told.pop("noise")
+    noise: MeasurementNoise = Estimated() if level is None else White(LEVEL * level)
     if peak := told.pop("peak"):
         noise = Counted(peak)
     return Measurement(text, OPERATORS[name](shape, **told), noise)
@@ -214,8 +251,16 @@ def _told(text: str) -> tuple[str, dict[str, Any]]:
         if key not in told:
             raise unknown(f"option of {name}", key, told)
         if not equals:
-            raise WrongUse(f"--operator {text}: {key} needs a value, {key}={told[key]} for example")
-        told[key] = _read(text, key, value, type(told[key]))
+            raise WrongUse(f"--operator {text}: {key} needs a value, {key}={own.get(key, 25.0)} for example")
+        if key == "noise" and value == "auto":
+            if name not in _NOISE:
+                raise WrongUse(
+                    f"--operator {text}: noise=auto is estimated where all of the picture is seen as it is: "
+                    f"{', '.join(_NOISE)}; say its level, noise=25"
+                )
+            told[key] = None
+        else:
+            told[key] = _read(text, key, value, type(own.get(key, 0.0)))
         said.add(key)
     if {"noise", "peak"} <= said:
         raise WrongUse(f"--operator {text}: noise and peak are two kinds of noise: say one of them")
@@ -235,5 +280,6 @@ def described() -> Mapping[str, str]:
     lines = {}
     for name, maker in OPERATORS.items():
         options = [f"{k}={p.default}" for k, p in inspect.signature(maker).parameters.items() if k != "shape"]
+        options += [f"noise={'auto' if _NOISE[name] is None else _NOISE[name]}"] if name in _NOISE else []
         lines[name] = f"{(maker.__doc__ or '').strip()} {', '.join(options)}".strip()
     return lines

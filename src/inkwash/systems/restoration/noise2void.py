@@ -5,7 +5,8 @@ pixels of each image are replaced by others from their neighbourhood, and the ne
 there: where noise is independent from pixel to pixel it cannot, and learns what the image is. Nothing clean is seen.
 
 What is trained on are the images as they are, noisy ones. To measure the method on clean data, `--operator` adds noise
-to each image, the same in every epoch, keyed by its content; `--set operator=none` takes the images as they come.
+to each image, the same in every epoch, keyed by its content; `--set operator=none` takes the images as they come, and
+`operator=measured` the measured ones of data that holds pairs: the clean ones are not looked at.
 
 Departures: the network is DnCNN, and what it gives is added to the image with the blind pixels filled by the mean of
 their neighbours (the paper has a U-Net of its own); the pixels are drawn at random, 1.5 in 100, without the paper's
@@ -23,7 +24,7 @@ from inkwash.corruption.noise import Noise
 from inkwash.data.spec import DataSpec
 from inkwash.errors import WrongUse
 from inkwash.nets.dncnn import DnCNN
-from inkwash.systems.restoration.measurements import measurement
+from inkwash.systems.restoration.measurements import kind, measurement
 from inkwash.systems.restoration.supervised import Supervised, SupervisedConfig
 
 _RADIUS = 2
@@ -39,8 +40,8 @@ class Noise2VoidConfig(SupervisedConfig):
     @field_validator("operator")
     @classmethod
     def _known(cls, text: str) -> str:
-        if text != "none" and not text.startswith("denoise"):
-            raise WrongUse(f"noise2void removes noise: operator is denoise:noise=25 or none, not {text}")
+        if text != "none" and kind(text) not in ("denoise", "measured"):
+            raise WrongUse(f"noise2void removes noise: operator is denoise:noise=25, measured or none, not {text}")
         if text != "none":
             measurement(text, (1, 64, 64))
         return text
@@ -74,7 +75,7 @@ class Noise2Void(Supervised):
         x = batch["image"]
         if self.config.operator != "none":
             # An image has one noise, whichever epoch it is: what is clean must not leak in by its mean.
-            x = self.measurement.take(x, noise=Noise(0, _content(x)))
+            x = self.taken(batch, noise=Noise(0, _content(x)))
         chosen, replaced = self._blind(x, noise)
         error = (self._clean(replaced) - x).square() * chosen
         return {"loss": error.flatten(1).sum(dim=1) / chosen.expand_as(x).flatten(1).sum(dim=1).clamp(min=1)}

@@ -70,7 +70,7 @@ class SR3(Supervised):
 
     def loss(self, batch: dict[str, Tensor], *, noise: Noise) -> dict[str, Float[Tensor, "b"]]:
         x = batch["image"]
-        return {"loss": self.denoiser.loss(x, noise=noise, image=self.measured(x, noise))}
+        return {"loss": self.denoiser.loss(x, noise=noise, image=self.guessed(batch, noise))}
 
     def estimate(
         self, guess: Float[Tensor, "n c ..."], *, noise: Noise, steps: int | None = None

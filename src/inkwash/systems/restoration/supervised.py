@@ -1,4 +1,7 @@
-"""Restoration that was learned for one kind of measurement: clean images, measured anew at every step of training."""
+"""Restoration that was learned for one kind of measurement: clean images, measured anew at every step of training.
+
+Where the operator is `measured`, nothing is simulated: the data holds a measured picture beside each clean one.
+"""
 
 from abc import abstractmethod
 from typing import ClassVar
@@ -11,8 +14,9 @@ from torch import Tensor
 from inkwash.corruption.noise import Noise
 from inkwash.data.spec import DataSpec
 from inkwash.errors import WrongUse
+from inkwash.operators.mask import Identity
 from inkwash.systems.base import System, SystemConfig, keyed
-from inkwash.systems.restoration.measurements import Measurement, described, measurement
+from inkwash.systems.restoration.measurements import Measurement, described, kind, measurement
 from inkwash.systems.restoration.restorer import Restoration
 
 
@@ -37,22 +41,34 @@ class Supervised(System):
     """
 
     task = "restoration"
+    told = ("measured",)
     draws_images: ClassVar[bool] = False
     config: SupervisedConfig
 
     def __init__(self, config: SupervisedConfig, spec: DataSpec) -> None:
         super().__init__(config, spec)
         self.measurement = measurement(self.learned, (spec.channels, *spec.size))
+        if self.measurement.made and not spec.pairs:
+            raise WrongUse(
+                f"operator={config.operator} learns from pictures measured and clean, and this data has no pairs: "
+                "two folders, noisy/ and clean/ for example, or a list with columns of those names"
+            )
+        if self.measurement.estimated and not self.measurement.made:
+            raise WrongUse(f"operator={config.operator} can't be simulated: say the level of its noise, noise=25")
 
     @property
     def learned(self) -> str:
         """The measurement that it learned to undo."""
         return self.config.operator
 
-    def measured(self, x: Float[Tensor, "b ..."], noise: Noise) -> Float[Tensor, "b ..."]:
+    def taken(self, batch: dict[str, Tensor], *, noise: Noise) -> Float[Tensor, "b ..."]:
+        """The measurement of each image of a batch: simulated, or the data's own."""
+        return batch["measured"] if self.measurement.made else self.measurement.take(batch["image"], noise=noise)
+
+    def guessed(self, batch: dict[str, Tensor], noise: Noise) -> Float[Tensor, "b ..."]:
         """What of each image is left: its measurement, turned into an image."""
         with torch.no_grad():
-            return self.measurement.first_guess(self.measurement.take(x, noise=noise)).to(x)
+            return self.measurement.first_guess(self.taken(batch, noise=noise)).to(batch["image"])
 
     @abstractmethod
     def estimate(
@@ -73,10 +89,13 @@ class Supervised(System):
     ) -> Restoration:
         """The images behind measurements of the kind it learned, of any size that the operator has.
 
+        What learned one kind of noise is taken for another, simulated for measured: how well that does is to be seen.
+
         Raises:
             WrongUse: a measurement of another kind.
         """
-        if asked.name.partition(":")[0] != self.learned.partition(":")[0]:
+        noisy = isinstance(asked.operator, Identity) and isinstance(self.measurement.operator, Identity)
+        if not noisy and kind(asked.name) != kind(self.learned):
             raise WrongUse(f"this {self.name} learned {self.learned}, and the measurement is {asked.name}")
         count = draws if self.draws_images else 1
         device = next(self.parameters()).device
