@@ -90,6 +90,8 @@ def _inputs(
     """What each layer that could be replaced is given, and the network's output."""
     seen: dict[nn.Module, Tensor] = {}
     inside = {id(module.conv) for module in network.modules() if isinstance(module, Upsample)}
+    # Low-rank additions are thin, and peft reads the type of their weights.
+    inside |= {id(module) for name, module in network.named_modules() if ".lora_" in name}
 
     def note(module: nn.Module, given: tuple[Any, ...]) -> None:
         seen[module] = torch.empty_like(given[0])

@@ -1,15 +1,11 @@
 """A trained generator that another stands on and never changes: what may be one, and what is taken from it."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from inkwash.data.spec import DataSpec
 from inkwash.errors import WrongUse
 from inkwash.systems.base import Generator
 from inkwash.systems.kept_run import KeptRun
-
-# How a prior is drawn from is how what stands on it is drawn from, unless something else is said.
-_DRAWING = ("sampler", "sampling_steps")
 
 
 def asked(value: Any) -> KeptRun | None:
@@ -24,13 +20,9 @@ def asked(value: Any) -> KeptRun | None:
     return kept
 
 
-def inherited(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """The options with those of the prior, by these names and how it is drawn from, where they say nothing."""
-    kept = asked(values.get("prior"))
-    if kept is None:
-        return dict(values)
-    taken = {name: kept.config[name] for name in (*_DRAWING, *names) if name in kept.config}
-    return {**taken, **values, "prior": kept}
+def taken(kept: KeptRun, *names: str) -> dict[str, Any]:
+    """The options of these names that the prior has."""
+    return {name: kept.config[name] for name in names if name in kept.config}
 
 
 def needed(prior: KeptRun | None, spec: DataSpec, *, system: str) -> KeptRun:

@@ -14,7 +14,7 @@ from inkwash.denoise.gaussian import GaussianDenoiser
 from inkwash.denoise.shortcut import FEATURES, ShortcutDenoiser
 from inkwash.errors import WrongUse
 from inkwash.nets.embedding import Embedding
-from inkwash.sampling.guidance.threshold import clip
+from inkwash.nets.low_rank import LowRank
 from inkwash.systems.base import Generator
 from inkwash.systems.distillation.method import Lesson
 
@@ -57,7 +57,8 @@ def embeddings(denoiser: GaussianDenoiser) -> list[Embedding]:
         WrongUse: nowhere.
     """
     found = [part for part in denoiser.network.modules() if isinstance(part, Embedding)]
-    if not found or any(part.vector is not None for part in found):
+    adapted = any(isinstance(part, LowRank) for part in denoiser.modules())
+    if not found or adapted or any(part.vector is not None for part in found):
         raise WrongUse(
             f"a {type(denoiser.network).__name__} can't be told the length of a step, as a shortcut model is: "
             "take the method progressive or consistency"
@@ -88,8 +89,13 @@ class Distilling(nn.Module):
         for part in student.modules():
             if isinstance(part, nn.Dropout):
                 part.p = 0.0
+        # What lies before and behind the denoiser stays the teacher's, who is told the same.
+        own = {id(parameter) for parameter in student.denoiser.parameters()}
+        for parameter in student.parameters():
+            if id(parameter) not in own:
+                parameter.requires_grad_(False)
         # In a tuple, so that they are not this module's own.
-        self._apart = student, clip(-1.0, 1.0)(student.denoiser), teacher.requires_grad_(False).eval()
+        self._apart = student, student.limited(student.denoiser), teacher.requires_grad_(False).eval()
         self.lesson = lesson
         self.used = 0.0
 
@@ -101,11 +107,12 @@ class Distilling(nn.Module):
     def loss(self, batch: dict[str, Tensor], *, noise: Noise) -> dict[str, Float[Tensor, "b"]]:
         """The lesson's loss of each item, the condition dropped as often as in the run's own training."""
         student, target, teacher = self._apart
-        told: dict[str, Any] = student.condition(batch)
+        with torch.no_grad():
+            told: dict[str, Any] = student.condition(batch)
+            x = student.encode(batch["image"])
         share = student.denoiser.drop
         if share > 0.0:
             told = drop(told, noise.uniform((), "drop", dtype=torch.float64) >= share)
-        x = batch["image"]
         return {"loss": self.lesson(student.denoiser, target, teacher, x, noise=noise, used=self.used, **told)}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Distilling":

@@ -52,7 +52,11 @@ class ControlNetConfig(GeneratorConfig):
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return frozen_prior.inherited(filled(cls.presets, values))
+        values = filled(cls.presets, values)
+        kept = frozen_prior.asked(values.get("prior"))
+        if kept is None:
+            return values
+        return {**frozen_prior.taken(kept, "sampler", "sampling_steps"), **values, "prior": kept}
 
 
 class ControlNet(FromMasks):
