@@ -155,8 +155,8 @@ def test_too_few_evaluations_are_refused(ddpm):
 def test_systems_are_found_by_name_and_task():
     segmenters = ["dynunet", "ensemdiff", "hidiff", "ldseg", "medsegdiff", "sdseg", "unet", "zero-shot"]
     restorers = ["dncnn", "i2sb", "noise2void", "sr3"]
-    synthesis = ["controlnet", "polyp-ddpm", "seg-guided"]
-    assert systems.names() == sorted(["ddpm", "anoddpm", *synthesis, *restorers, *segmenters])
+    synthesis = ["controlnet", "ldm", "polyp-ddpm", "seg-guided"]
+    assert systems.names() == sorted(["ddpm", "lora", "anoddpm", *synthesis, *restorers, *segmenters])
     assert systems.names(task="synthesis") == synthesis
     assert systems.names(task="restoration") == restorers
     assert systems.names(task="segmentation") == segmenters
