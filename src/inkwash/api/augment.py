@@ -112,7 +112,7 @@ def augmenting(
     drawn = torch.empty(n, system.spec.channels, *system.spec.size)
     for draw in system.draw(n, condition={"mask": masks}, seed=seed, batch=batch, **way.told):
         if draw.finished:
-            drawn[draw.first : draw.first + draw.count] = draw.step.z.float().cpu()
+            drawn[draw.first : draw.first + draw.count] = draw.pictures.float().cpu()
             yield Progress("drawing", draw.first + draw.count, n)
     yield Progress("looking for copies", 0, 1)
     memory = _copies(drawn, train, real)

@@ -24,7 +24,6 @@ from inkwash.data.augment import Augment
 from inkwash.denoise.base import Denoiser
 from inkwash.errors import WrongUse
 from inkwash.sampling.guidance.cfg import cfg
-from inkwash.sampling.guidance.threshold import clip
 from inkwash.systems.base import Generator
 from inkwash.systems.distillation.method import Stage
 from inkwash.systems.distillation.student import Distilling
@@ -119,7 +118,7 @@ def distilling(
         }
     pupils = _pupils(Path(out), folder, wanted, options, data, begun=resume, overwrite=overwrite)
 
-    guide: Denoiser = clip(-1.0, 1.0)(cfg(wanted.guidance)(teacher.denoiser))
+    guide: Denoiser = teacher.limited(cfg(wanted.guidance)(teacher.denoiser))
     for pupil in pupils:
         if pupil.done:
             yield Progress(pupil.name, 1, 1, note="done before")
@@ -132,7 +131,7 @@ def distilling(
         with together():
             # By all, so the folder is one that all can read.
             teacher = generator(pupil.run.path, device="cpu")
-        guide = clip(-1.0, 1.0)(teacher.denoiser)
+        guide = teacher.limited(teacher.denoiser)
     yield Progress(pupils[-1].name, 1, 1, result=pupils[-1].run)
 
 

@@ -189,8 +189,10 @@ def _trial(
     """The peak of the first steps of `size` pictures. The network is made ready anew, for pictures of this many."""
 
     def work() -> None:
-        for _ in islice(system.draw(size, condition=dict(condition), batch=size, **how), _STEPS):
-            pass
+        for draw in islice(system.draw(size, condition=dict(condition), batch=size, **how), _STEPS):
+            last = draw
+        # What a code is decoded in may be more than a step.
+        _ = last.pictures
 
     backends.forget(system)
     with ExitStack() as stack:
@@ -217,6 +219,7 @@ def _told(found: Trial, what: str, tried: list[Trial]) -> Progress:
 def _sides(system: Generator) -> list[int]:
     """Tiles to choose from: parts of the picture on the network's own grid."""
     longest, (_, grid) = max(system.spec.size), grid_of(system.denoiser.network)
+    grid *= system.factor
     sides = {int(longest * part) // grid * grid for part in _PARTS}
     return sorted(side for side in sides if _LEAST_TILE <= side < longest)
 

@@ -194,10 +194,10 @@ def measuring(
         with drawing_plan.kept_to(system, room):
             for draw in system.draw(count, condition=told, first=first, count=mine, seed=seed, batch=batch, **way.told):
                 if draw.first == 0 and draw.step.index in _filmed(draw.step.total):
-                    frames.append(draw.step.z[:FILMED].float().cpu())
+                    frames.append(draw.pictures[:FILMED].float().cpu())
                     times.append(draw.step.s)
                 if draw.finished:
-                    kept.put(draw.first - first, draw.step.z.float().cpu())
+                    kept.put(draw.first - first, draw.pictures.float().cpu())
                     done += draw.count
                     used.check(advice)
                     pace = done / (time.monotonic() - start)

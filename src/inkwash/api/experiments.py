@@ -126,7 +126,7 @@ def working(
         items = torch.linspace(0, len(images) - 1, min(SHOWN, len(images))).round().long()
         device = next(system.parameters()).device
         shown = {name: value.to(device) for name, value in images.batch(items).items()}
-        x = system.diffused(shown, system.spec)
+        x = system.encode(shown["image"]) if isinstance(system, Generator) else system.diffused(shown, system.spec)
         variance = x.var(dim=(0, *range(2, x.ndim)), correction=0).mean().item()
         for done, loss in enumerate(_losses(system, x, shown, Noise(seed, items)), start=1):
             losses.append(loss)

@@ -117,7 +117,7 @@ def comparing(
         parts, least, start = [], float("inf"), time.perf_counter()
         for draw in system.draw(number, condition=told, seed=seed, batch=batch, **way.told):
             if draw.finished:
-                parts.append(draw.step.z.float().cpu())
+                parts.append(draw.pictures.float().cpu())
                 now = time.perf_counter()
                 least, start = min(least, (now - start) / draw.count), now
         made = torch.cat(parts)

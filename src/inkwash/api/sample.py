@@ -63,7 +63,7 @@ def sampling(
             done = draw.first - start
             if draw.finished:
                 folder = folder or _opened(out)
-                for i, image in enumerate(draw.step.z.cpu()):
+                for i, image in enumerate(draw.pictures.cpu()):
                     path = folder / f"{draw.first + i:05d}.png"
                     pictures.save(image, path, facts={**facts, "item": draw.first + i})
                     paths.append(path)

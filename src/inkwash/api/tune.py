@@ -74,7 +74,7 @@ def tuning(
     if folder.student != "none":
         raise WrongUse(f"{run} is a student, whose few steps are learned: tune the run that it was made from")
     way = system.way(sampler=system.config.sampler, guidance=guidance)
-    shape = (system.spec.channels, *system.spec.size)
+    shape = system.shape
     device = next(system.parameters()).device
     size = 4 * int(torch.tensor(shape).prod())
     items = max(4, min(items, _MOST_BYTES // (2 * candidates * size)))

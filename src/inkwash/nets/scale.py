@@ -54,6 +54,10 @@ class Scale(nn.Module):
         """To the scale of the noise; in training what is handed in is seen first."""
         if self.training:
             self.see(z)
+        return self.of(z)
+
+    def of(self, z: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
+        """To the scale of the noise, as measured so far."""
         return z / self.std.to(z)
 
     def back(self, z: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:

@@ -1,7 +1,7 @@
 """What a system is: one paper, made of a corruption, a denoiser and a way to use them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -130,17 +130,27 @@ class GeneratorConfig(SystemConfig):
 
 @dataclass(frozen=True)
 class Draw:
-    """Where a generation is: items `first` to `first + count - 1` of `total` took `step`."""
+    """Where a generation is: items `first` to `first + count - 1` of `total` took `step`.
+
+    Attributes:
+        decode: from what is noised to pictures.
+    """
 
     first: int
     count: int
     total: int
     step: Step
+    decode: Callable[[Tensor], Tensor]
 
     @property
     def finished(self) -> bool:
-        """Whether `step.z` holds the finished pictures of these items."""
+        """Whether `pictures` are the finished ones of these items."""
         return self.step.index == self.step.total - 1
+
+    @property
+    def pictures(self) -> Float[Tensor, "b c *size"]:
+        """The pictures of these items after this step, decoded when they are asked for."""
+        return self.decode(self.step.z)
 
 
 @dataclass(frozen=True)
@@ -148,7 +158,7 @@ class Way:
     """How pictures are drawn: everything that was not said filled in.
 
     Attributes:
-        denoiser: the system's, guided, its beliefs held to [-1, 1].
+        denoiser: the system's, guided, its beliefs held to the range of what is noised.
         sampler: solver@grid, or "tuned".
         steps: evaluations of the network an image.
         interval: the times, clean end first, between which there is guidance.
@@ -192,13 +202,47 @@ class Generator(System):
 
     Picture `i` depends on the seed, `i` and its condition alone: not on `batch`, nor on `n`.
 
+    What is noised is the picture itself, or with `latent` a code of it: `shape`, `encode`, `decode` and `limited` say
+    how. Whoever walks by himself goes through these.
+
     Attributes:
+        latent: whether what is noised is a code.
+        volumes: whether it makes volumes too, and not pictures alone.
+        factor: how many times shorter the side of what is noised is.
         settings: how this model is best sampled, where that was measured.
     """
 
+    latent: ClassVar[bool] = False
+    volumes: ClassVar[bool] = False
     denoiser: GaussianDenoiser
     config: GeneratorConfig
+    factor: int = 1
     settings: Settings = Settings()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of what is noised, channels first."""
+        return (self.spec.channels, *self.spec.size)
+
+    def encode(self, image: Float[Tensor, "b c *size"]) -> Float[Tensor, "b d ..."]:
+        """What is noised of pictures in [-1, 1], without randomness."""
+        return image
+
+    def decode(self, z: Float[Tensor, "b d ..."]) -> Float[Tensor, "b c ..."]:
+        """The pictures that it stands for."""
+        return z
+
+    def limited(self, denoiser: Denoiser) -> Denoiser:
+        """The denoiser with its beliefs held to the range of what is noised."""
+        return clip(-1.0, 1.0)(denoiser)
+
+    def check_pixels(self, what: str) -> None:
+        """Raises `WrongUse` where a code is noised: `what` is of pictures."""
+        if self.latent:
+            raise WrongUse(
+                f"{what} needs a model of pictures, and {self.name} makes codes of them: take one that noises the "
+                "picture itself, ddpm for example"
+            )
 
     @abstractmethod
     def condition(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -264,7 +308,7 @@ class Generator(System):
         whole, tile, overlap = self._tiled(tile, overlap, kept)
         guided = whole if weight == 1.0 else within(cfg(weight), t=between)(whole)
         parts: dict[str, Any] = {
-            "denoiser": clip(-1.0, 1.0)(guided),
+            "denoiser": self.limited(guided),
             "steps": steps,
             "guidance": weight,
             "interval": between,
@@ -315,7 +359,8 @@ class Generator(System):
             if overlap is not None:
                 raise WrongUse(f"an overlap of {overlap} is that of tiles: say their side as well, --tile")
             return self.denoiser, None, None
-        needed, wanted = grid_of(self.denoiser.network)
+        grid, wanted = grid_of(self.denoiser.network)
+        needed = grid * self.factor
         if tile < 1 or tile % needed:
             raise WrongUse(f"tiles have a side of {needed} pixels or a multiple of it with this model, not {tile}")
         if tile >= max(self.spec.size):
@@ -323,8 +368,9 @@ class Generator(System):
         if cache.deep > 1 or cache.first_block > 0:
             raise WrongUse(f"cache {cache} keeps what the network saw last, another tile: leave one of them out")
         overlap = tile // 4 if overlap is None else overlap
-        sides = (tile,) * len(self.spec.size)
-        return tiled(sides, overlap=overlap, multiple=wanted)(self.denoiser), tile, overlap
+        sides = (tile // self.factor,) * len(self.spec.size)
+        apart = tiled(sides, overlap=overlap // self.factor, multiple=wanted)
+        return apart(self.denoiser), tile, overlap
 
     def draw(
         self,
@@ -354,10 +400,10 @@ class Generator(System):
             given = {k: v[items % len(v)].to(device) for k, v in (condition or {}).items()}
             told: dict[str, Any] = self.condition(given)
             noise = Noise(seed, items)
-            z = self.denoiser.corruption.prior((self.spec.channels, *self.spec.size), noise=noise, device=device)
+            z = self.denoiser.corruption.prior(self.shape, noise=noise, device=device)
             for step in walk(way.denoiser, way.solver, way.grid, z, noise=noise, cache=way.cache, **told):
-                yield Draw(start, len(items), n, step)
+                yield Draw(start, len(items), n, step, self.decode)
 
     def generate(self, n: int, **options: Any) -> Float[Tensor, "n c *size"]:
         """Generate `n` images; the options are those of `draw`."""
-        return torch.cat([draw.step.z.cpu() for draw in self.draw(n, **options) if draw.finished])
+        return torch.cat([draw.pictures.cpu() for draw in self.draw(n, **options) if draw.finished])

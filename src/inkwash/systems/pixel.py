@@ -1,9 +1,10 @@
-"""What generators in pixel space have in common: their options, and how the parts are put together from them."""
+"""What generators have in common: their options, and how the parts are put together from them."""
 
 import math
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
+from torch import nn
 
 from inkwash.data.spec import DataSpec
 from inkwash.denoise.gaussian import GaussianDenoiser
@@ -16,8 +17,8 @@ from inkwash.training.options import listed
 Integers = Annotated[tuple[int, ...], BeforeValidator(listed)]
 
 
-class PixelConfig(GeneratorConfig):
-    """Options of a generator in pixel space.
+class DenoiserConfig(GeneratorConfig):
+    """Options of a generator by a Gaussian denoiser.
 
     `preset` fills in what is not given: `quick` learns in minutes on two processor cores, `paper` is the
     published setting, which wants a GPU.
@@ -47,8 +48,6 @@ class PixelConfig(GeneratorConfig):
     sampler: str = Field("dpm++2m", description=f"solver or solver@grid; solvers: {', '.join(recipes.SOLVERS)}")
     sampling_steps: int = Field(20, ge=1, description="evaluations of the network an image")
     guidance: float = Field(1.0, ge=0, description="classifier-free guidance; 1 is the plain conditional model")
-    data_mean: float = Field(0.0, description="mean of the training pixels; measured by train")
-    data_std: float = Field(1.0, gt=0, description="standard deviation of the training pixels; measured by train")
 
     @model_validator(mode="before")
     @classmethod
@@ -56,42 +55,85 @@ class PixelConfig(GeneratorConfig):
         return filled(cls.presets, values)
 
     @model_validator(mode="after")
-    def _names(self) -> "PixelConfig":
+    def _names(self) -> "DenoiserConfig":
         corruption = recipes.schedule(self.schedule, steps=1000, shift=1.0, data_mean=0.0, data_std=1.0)
         recipes.sampler(self.sampler, corruption, 50)
         return self
 
 
+class PixelConfig(DenoiserConfig):
+    """Options of a generator in pixel space."""
+
+    data_mean: float = Field(0.0, description="mean of the training pixels; measured by train")
+    data_std: float = Field(1.0, gt=0, description="standard deviation of the training pixels; measured by train")
+
+
+# Attention costs the square of the positions, of which volumes have many.
+_DEEPEST = 8
+
+
 def denoiser(config: PixelConfig, spec: DataSpec, *, classes: int = 0, image: int = 0) -> GaussianDenoiser:
     """The denoiser that `config` describes, for `classes` labels and `image` channels of condition."""
-    corruption = recipes.schedule(
-        config.schedule,
-        steps=config.schedule_steps,
-        shift=config.shift,
-        data_mean=config.data_mean,
-        data_std=config.data_std,
-    )
-    fold = config.patch**2
-    side = min(spec.size) // config.patch
-    levels = tuple(side >> level in config.attention for level in range(len(config.multipliers)))
+    network = unet(config, spec.channels, spec.size, classes=classes, image=image)
+    return around(network, config, data_mean=config.data_mean, data_std=config.data_std)
+
+
+def unet(
+    config: DenoiserConfig,
+    channels: int,
+    size: tuple[int, ...],
+    *,
+    classes: int = 0,
+    image: int = 0,
+    context: int = 0,
+) -> nn.Module:
+    """The U-Net that `config` describes.
+
+    Args:
+        channels, size: of what is noised.
+        classes: labels that it can be told.
+        image: channels of the condition `image`.
+        context: channels of the condition `context`. It is attended to where there is attention: on the coarsest level
+            if nowhere else.
+    """
+    fold = config.patch ** len(size)
+    sides = [min(size) // config.patch >> level for level in range(len(config.multipliers))]
+    levels = [side in config.attention and (len(size) < 3 or side <= _DEEPEST) for side in sides]
+    if context and not any(levels):
+        levels[-1] = True
     network = UNet(
-        spec.channels * fold,
-        spec.channels * fold * (2 if config.learned_variance else 1),
-        spatial=len(spec.size),
+        channels * fold,
+        channels * fold * (2 if config.learned_variance else 1),
+        spatial=len(size),
         base=config.base,
         multipliers=config.multipliers,
         blocks=config.blocks,
         attention=levels,
         head_channels=math.gcd(config.base, 32),
         classes=classes,
-        image=(image + (spec.channels if config.self_conditioning else 0)) * fold,
+        image=(image + (channels if config.self_conditioning else 0)) * fold,
+        context=context,
         dropout=config.dropout,
     )
+    return network if config.patch == 1 else Patched(network, config.patch)
+
+
+def around(
+    network: nn.Module, config: DenoiserConfig, *, data_mean: float = 0.0, data_std: float = 1.0
+) -> GaussianDenoiser:
+    """The denoiser that `config` describes around a network.
+
+    Args:
+        data_mean, data_std: of what is noised.
+    """
+    corruption = recipes.schedule(
+        config.schedule, steps=config.schedule_steps, shift=config.shift, data_mean=data_mean, data_std=data_std
+    )
     return GaussianDenoiser(
-        network if config.patch == 1 else Patched(network, config.patch),
+        network,
         corruption,
-        recipes.PARAMETERIZATIONS[config.predict](config.data_std),
-        weighting=recipes.WEIGHTINGS[config.weighting](config.data_std),
+        recipes.PARAMETERIZATIONS[config.predict](data_std),
+        weighting=recipes.WEIGHTINGS[config.weighting](data_std),
         times=recipes.TIMES[config.times](),
         distance=config.distance,
         learned_variance=config.learned_variance,

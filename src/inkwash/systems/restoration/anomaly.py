@@ -62,6 +62,7 @@ def partial(
         draws: walks of each image, with different noise.
         first: the number of the first image, which its noise is keyed by.
     """
+    system.check_pixels("a map of what is unlike healthy")
     if draws < 1 or steps < 1 or not 0.0 < strength <= 1.0:
         raise WrongUse(f"needs draws and steps of at least 1 and 0 < strength <= 1, not {draws}, {steps}, {strength}")
     noise: Noise = Noise(seed, keyed(first, len(x), draws))
@@ -94,6 +95,7 @@ def counterfactual(
         healthy: the number of the class.
         guidance: weight of the class on the way down.
     """
+    system.check_pixels("a map of what is unlike healthy")
     if steps < 1 or not 0.0 < strength <= 1.0:
         raise WrongUse(f"needs steps of at least 1 and 0 < strength <= 1, not {steps} and {strength}")
     if not system.spec.classes or system.config.drop_condition == 0.0:

@@ -71,6 +71,7 @@ def restoring(
     Raises:
         WrongUse: a measurement or an image of the wrong shape, or a method that doesn't take this operator.
     """
+    system.check_pixels("a posterior sampler")
     if draws < 1:
         raise WrongUse(f"draws is how many images are drawn for a measurement, at least 1, not {draws}")
     if (system.spec.classes or system.spec.mask_classes) and system.config.drop_condition == 0.0:
