@@ -119,6 +119,27 @@ def test_an_offset_is_of_the_embedding_and_gone_afterwards() -> None:
     assert float((told - plainly).abs().max()) > 1e-3
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_offset_has_a_gradient_where_nothing_else_has(count: int) -> None:
+    torch.manual_seed(0)
+    network = UNet(3, 3, base=8, multipliers=(1, 2), blocks=1, attention=(False, False)).eval()
+    for parameter in network.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.1)
+    z = Noise(0, range(count)).normal((3, 8, 8), "z").contiguous(memory_format=torch.channels_last)
+    by = torch.zeros(count, embedding_of(network).size, requires_grad=True)
+
+    def moved(by: Tensor) -> Tensor:
+        with offset(network, by):
+            return network(z, torch.tensor([300.0])).square().sum()
+
+    (gradient,) = torch.autograd.grad(moved(by), by)
+    step = 1e-2 * gradient / gradient.norm()
+    with torch.no_grad():
+        slope = float(moved(by + step) - moved(by - step)) / 2e-2
+    assert slope == pytest.approx(float(gradient.norm()), rel=0.02)
+
+
 @pytest.fixture(scope="module")
 def trained() -> GaussianDenoiser:
     """A small network of two classes of pictures: bright above, or bright on the left."""

@@ -45,7 +45,9 @@ class Norm(nn.GroupNorm):
             return super().forward(x)
         scale, shift = modulation.chunk(2, dim=1)
         scale = scale + 1
-        if modulation.shape[0] == 1:  # shared by the batch, it is an affine map that the norm's own kernel applies
+        # Shared by the batch, it is an affine map that the norm's own kernel applies. That kernel's gradient ends the
+        # process where it is asked for the map's alone and channels lie last (torch 2.13).
+        if modulation.shape[0] == 1 and not (torch.is_grad_enabled() and modulation.requires_grad):
             weight, bias = scale[0] * self.weight, torch.addcmul(shift[0], scale[0], self.bias)
             return F.group_norm(x, self.num_groups, weight, bias, self.eps)
         ones = [1] * (x.ndim - 2)

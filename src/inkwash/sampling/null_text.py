@@ -88,13 +88,11 @@ def null_text(
         with torch.no_grad():
             conditional = denoiser(z, t, **condition)
         step = _Step(denoiser, z, t, kept, then.alpha - kept * now.alpha, conditional, weight, limited, condition)
-        with torch.no_grad():
-            before = _distance(step(null), path[index + 1])
-        null = _nearest(step, null, path[index + 1], iterations, rate)
+        null, before, after = _nearest(step, null, path[index + 1], iterations, rate)
         with torch.no_grad():
             z = step(null)
         nulls[t] = null
-        yield Retraced(index, len(grid), t, s, z, before, _distance(z, path[index + 1]), dict(nulls))
+        yield Retraced(index, len(grid), t, s, z, before, after, dict(nulls))
 
 
 @dataclass(frozen=True)
@@ -128,24 +126,26 @@ class _Known(Guided):
         return self.posterior
 
 
-def _distance(z: Tensor, goal: Tensor) -> Float[Tensor, "b"]:
-    return (z - goal).square().flatten(1).mean(dim=1)
+def _nearest(step: _Step, null: Tensor, goal: Tensor, iterations: int, rate: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the nulls on Adam's way the one that steps nearest to the goal, each item's own.
 
-
-def _nearest(step: _Step, null: Tensor, goal: Tensor, iterations: int, rate: float) -> Tensor:
-    """Of the nulls on Adam's way the one that steps nearest to the goal, each item's own."""
+    Returns:
+        The null, and the mean square distance to the goal with the first and with this one.
+    """
     varied = null.clone().requires_grad_()
     adam = torch.optim.Adam([varied], lr=rate)
-    best, least = null, torch.full((len(null),), torch.inf, dtype=goal.dtype, device=goal.device)
+    best, distances = null, []
+    least = torch.full((len(null),), torch.inf, dtype=goal.dtype, device=goal.device)
     for index in range(iterations + 1):
         last = index == iterations
         with torch.set_grad_enabled(not last):
-            distance = _distance(step(varied), goal)
-        nearer = (distance < least).detach()
-        least = torch.where(nearer, distance.detach(), least)
+            distance = (step(varied) - goal).square().flatten(1).mean(dim=1)
+        distances.append(distance.detach())
+        nearer = distances[-1] < least
+        least = torch.where(nearer, distances[-1], least)
         best = torch.where(nearer.reshape(-1, *[1] * (null.ndim - 1)), varied.detach(), best)
         if not last:
             # Items do not see each other, so the gradient of the sum is each item's own.
             varied.grad = torch.autograd.grad(distance.sum(), varied)[0]
             adam.step()
-    return best
+    return best, distances[0], least

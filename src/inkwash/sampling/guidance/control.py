@@ -97,5 +97,8 @@ class _Controlled(Guided):
         with Replacing(len(z), self.pairs, among=t > self.among, towards=towards, context=tokens) as replacing:
             posterior = self.inner(z, t, **condition)
         if not replacing.replaced:
-            raise WrongUse("this network attends nowhere that torch would know of, so its attention can't be replaced")
+            raise WrongUse(
+                "this network attends nowhere that torch would know of, so its attention can't be replaced: a share of "
+                "0 leaves it as it is"
+            )
         return posterior
