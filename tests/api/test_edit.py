@@ -98,6 +98,9 @@ def test_an_edit_depends_on_its_number_alone(by_class: Path, picture: Path, tmp_
         (["--by", "interpolate"], "needs --other"),
         (["--hide", "x.png"], "is for --by inpaint"),
         (["--strength", "0"], "in (0, 1]"),
+        (["--share", "0.5"], "--share is for"),
+        (["--by", "attention", "--share", "1.5"], "from 0 to 1"),
+        (["--by", "null-text"], "--guidance 3"),
         (["--condition", "blue"], "blue"),
         (["--by", "inpaint", "--hide", "missing.png"], "missing.png: cannot be read"),
     ],
@@ -109,3 +112,30 @@ def test_wrong_words(
     error = capsys.readouterr().err.strip()
     assert message in error.splitlines()[-1]
     assert not (tmp_path / "out").exists()
+
+
+def test_without_a_share_attention_is_an_inversion(by_class: Path, picture: Path, tmp_path: Path) -> None:
+    told = {"source": "dark", "condition": "bright", "steps": 8, "guidance": 2.0}
+    inkwash.edit(by_class, picture, out=tmp_path / "invert", by="invert", **told)
+    made = inkwash.edit(by_class, picture, out=tmp_path / "none", by="attention", share=0.0, **told)
+    one, same = (np.asarray(Image.open(tmp_path / name / "00000.png")).astype(int) for name in ("invert", "none"))
+    assert np.abs(one - same).max() <= 1
+    assert made.files == ["00000.png"]
+    assert made.round_trip is not None
+    assert made.round_trip > 60
+    kept = inkwash.edit(
+        by_class, picture, out=tmp_path / "same", by="attention", share=1.0, **told | {"condition": "dark"}
+    )
+    assert kept.kept[0] > 45
+
+
+def test_nulls_bring_guidance_back(by_class: Path, picture: Path, tmp_path: Path) -> None:
+    told = {"by": "null-text", "source": "dark", "condition": "dark", "steps": 6, "guidance": 4.0}
+    made = inkwash.edit(by_class, picture, out=tmp_path / "out", **told)
+    assert made.round_trip is not None
+    assert made.round_trip_without_nulls is not None
+    assert made.round_trip >= made.round_trip_without_nulls
+    assert made.evaluations == 6 * 18
+    assert "before the nulls" in str(made)
+    # Told the same, source and target are one.
+    assert made.kept[0] == pytest.approx(made.round_trip, abs=1.5)

@@ -1,10 +1,8 @@
 """`inkwash.edit`: a given picture changed by a generator: redrawn in part, filled in, turned into another class."""
 
 import datetime
-import math
 import shlex
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from inkwash.api import conditions
+from inkwash.api.edit_ways import EDITS, Asked
 from inkwash.api.folder import check_empty, empty_folder
 from inkwash.api.progress import Progress
 from inkwash.api.runs import generator, opened
@@ -27,14 +26,11 @@ from inkwash.errors import WrongUse, unknown
 from inkwash.evaluation import pictures
 from inkwash.evaluation.report import Report, Strip
 from inkwash.evaluation.restoration import psnr
-from inkwash.sampling.edict import Edict
-from inkwash.sampling.edit import led, sdedit, slerp
-from inkwash.sampling.grid import Grid
-from inkwash.sampling.loop import walk
-from inkwash.sampling.repaint import repaint
-from inkwash.systems.base import Generator, Way
+from inkwash.systems.base import Generator
 
-WAYS = ("sdedit", "inpaint", "invert", "interpolate", "towards")
+WAYS = tuple(EDITS)
+_SHARE = 0.4
+_SHARED = ("attention", "null-text")
 NAME = "edits.json"
 PAGE = "edits.html"
 
@@ -47,7 +43,8 @@ class Edits(BaseModel):
         files: the pictures, relative to the folder.
         kept: PSNR in decibels between each picture and the one handed in.
         round_trip: PSNR of the picture that comes back when it is inverted and redrawn under the same condition; None
-            where nothing was inverted, infinite where every bit came back.
+            where nothing was inverted, 999 where every bit came back.
+        round_trip_without_nulls: that of DDIM's own inversion under guidance; of null-text only.
         evaluations: of the network, for one picture.
     """
 
@@ -60,29 +57,16 @@ class Edits(BaseModel):
     files: list[str]
     kept: list[float]
     round_trip: float | None
+    round_trip_without_nulls: float | None
     evaluations: int
 
     def __str__(self) -> str:
         lines = [f"{file}  ({kept:.1f} dB from the picture)" for file, kept in zip(self.files, self.kept, strict=True)]
         if self.round_trip is not None:
-            lines.append(f"round trip: {self.round_trip:.1f} dB")
+            before = self.round_trip_without_nulls
+            without = "" if before is None else f" ({before:.1f} dB before the nulls were found)"
+            lines.append(f"round trip: {self.round_trip:.1f} dB{without}")
         return "\n".join(lines)
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """One edit, everything read and checked."""
-
-    system: Generator
-    way: Way
-    x: Float[Tensor, "n c h w"]
-    noise: Noise
-    source: dict[str, Any]
-    target: dict[str, Any]
-    strength: float
-    weight: float
-    other: Float[Tensor, "1 c h w"] | None
-    known: Bool[Tensor, "1 h w"] | None
 
 
 def editing(
@@ -94,6 +78,7 @@ def editing(
     n: int = 4,
     strength: float = 0.5,
     weight: float = 0.5,
+    share: float | None = None,
     condition: str | None = None,
     source: str | None = None,
     other: str | Path | None = None,
@@ -108,6 +93,8 @@ def editing(
         raise unknown("way to edit", by, WAYS)
     if n < 1 or not 0.0 < strength <= 1.0:
         raise WrongUse(f"-n is at least 1 and --strength in (0, 1], not {n} and {strength:g}")
+    if share is not None and (by not in _SHARED or not 0.0 <= share <= 1.0):
+        raise WrongUse(f"--share is for --by {' and '.join(_SHARED)}, from 0 to 1, not {share:g} for {by}")
     for needed, name, given in (("inpaint", "--hide", hide), ("interpolate", "--other", other)):
         if by == needed and given is None:
             raise WrongUse(f"--by {by} needs {name}, a picture")
@@ -116,8 +103,10 @@ def editing(
     folder, system = opened(run), generator(run)
     if len(system.spec.size) != 2:
         raise WrongUse(f"{run} makes images in {len(system.spec.size)} dimensions: pictures are edited")
-    # Noise undone exactly needs a solver of its own; the others draw as the model draws.
+    # What is inverted needs a solver of its own; the others draw as the model draws.
     way = system.way(**{key: value for key, value in how.items() if value is not None})
+    if by == "null-text" and way.guidance == 1.0:
+        raise WrongUse("--by null-text is for guidance other than 1, under which DDIM does not come back: --guidance 3")
     picture = _picture(path, system)
     device = next(system.parameters()).device
     free = system.config.drop_condition > 0.0
@@ -129,13 +118,22 @@ def editing(
         rows = {k: v[torch.arange(n) % len(v)].to(device) for k, v in given.items()}
         return dict(system.condition(rows))
 
-    asked = _Asked(
-        system, way, picture[None].expand(n, -1, -1, -1).to(device), Noise(seed, range(n)), told(source),
-        told(condition), strength, weight, None if other is None else _picture(other, system)[None].to(device),
-        None if hide is None else _known(hide, system).to(device),
-    )  # fmt: skip
+    asked = Asked(
+        system=system,
+        way=way,
+        unguided=system.way(guidance=1.0).denoiser,
+        x=picture[None].expand(n, -1, -1, -1).to(device),
+        noise=Noise(seed, range(n)),
+        source=told(source),
+        target=told(condition),
+        strength=strength,
+        weight=weight,
+        share=_SHARE if share is None else share,
+        other=None if other is None else _picture(other, system)[None].to(device),
+        known=None if hide is None else _known(hide, system).to(device),
+    )
     made: dict[str, Any] = {}
-    for index, total, stage in _EDITS[by](asked, made):
+    for index, total, stage in EDITS[by](asked, made):
         yield Progress(stage, index + 1, total)
     found: Tensor = made["pictures"].clamp(-1, 1).cpu()
     target = empty_folder(out)
@@ -146,13 +144,15 @@ def editing(
     kept = [min(value, 999.0) for value in psnr(found, picture[None].expand_as(found)).tolist()]
     result = Edits(
         run=str(run), picture=str(path), by=by, seed=seed, files=files, kept=[round(value, 2) for value in kept],
-        round_trip=made.get("round trip"), evaluations=made["evaluations"],
+        round_trip=made.get("round trip"), round_trip_without_nulls=made.get("without nulls"),
+        evaluations=made["evaluations"],
     )  # fmt: skip
     write_text(target / NAME, result.model_dump_json(indent=2) + "\n")
     words = ["inkwash", "edit", str(run), str(path), "--by", by, "--seed", str(seed), "-n", str(n), "--out", str(out)]
     for flag, value in (("--condition", condition), ("--source", source), ("--other", other), ("--hide", hide)):
         words += [] if value is None else [flag, str(value)]
     words += ["--strength", f"{strength:g}", "--weight", f"{weight:g}"]
+    words += [] if share is None else ["--share", f"{share:g}"]
     _page(result, shlex.join(words), picture, found, asked, target / PAGE)
     yield Progress("editing", 1, 1, result=result)
 
@@ -164,6 +164,10 @@ def edit(run: str | Path, path: str | Path, **options: Any) -> Edits:
     - `inpaint`: what is white in the picture `hide` is drawn anew to fit the rest (RePaint).
     - `invert`: taken up to noise told `source`, and down again told `condition` (EDICT, exact): what is not of the
       class stays. The round trip, down again told `source`, is measured.
+    - `attention`: as `invert`, but for the first `share` of the steps what is made attends where the picture handed in
+      does, so that it keeps its layout (prompt-to-prompt).
+    - `null-text`: inverted by DDIM, which does not come back under guidance until what stands for no condition is
+      found anew for each step (null-text inversion); redrawn as by `attention`.
     - `interpolate`: `n` pictures on the way to `other`, between the noises that both come from.
     - `towards`: a new picture led towards `path`, by `weight`, at the time `strength`.
 
@@ -171,8 +175,8 @@ def edit(run: str | Path, path: str | Path, **options: Any) -> Edits:
         run: a run folder of a generator of pictures.
         path: the picture; it is cut to the shape of the model's and brought to its size.
         **options: `out`, a folder that is empty or doesn't exist yet; `by` (sdedit); `n` pictures (4); `strength`
-            (0.5); `weight` (0.5); `condition` and `source`, as `sample` takes a condition; `other`, `hide`, pictures;
-            `seed` (0); and how to draw: `steps`, `sampler`, `guidance`.
+            (0.5); `weight` (0.5); `share` (0.4); `condition` and `source`, as `sample` takes a condition; `other`,
+            `hide`, pictures; `seed` (0); and how to draw: `steps`, `sampler`, `guidance`.
 
     Raises:
         WrongUse: something handed in can't be used; nothing was written.
@@ -180,99 +184,6 @@ def edit(run: str | Path, path: str | Path, **options: Any) -> Edits:
     *_, last = editing(run, path, **options)
     result: Edits = last.result
     return result
-
-
-_Steps = Iterator[tuple[int, int, str]]
-
-
-def _sdedit(asked: _Asked, made: dict[str, Any]) -> _Steps:
-    way = asked.way
-    for step in sdedit(
-        way.denoiser, way.solver, way.grid, asked.x, strength=asked.strength, noise=asked.noise, **asked.target
-    ):
-        yield step.index, step.total, "redrawing"
-    made.update(pictures=step.z, evaluations=step.total * way.solver.evaluations)
-
-
-def _inpaint(asked: _Asked, made: dict[str, Any]) -> _Steps:
-    way = asked.way
-    assert asked.known is not None
-    corruption = asked.system.denoiser.corruption
-    z = corruption.prior(tuple(asked.x.shape[1:]), noise=asked.noise, device=asked.x.device)
-    for step in repaint(
-        way.denoiser, way.solver, way.grid, z, asked.x, asked.known, noise=asked.noise,
-        jump=max(1, len(way.grid) // 5), resample=5, **asked.target,
-    ):  # fmt: skip
-        yield step.index, step.total, "filling in"
-    made.update(pictures=step.z, evaluations=step.total * way.solver.evaluations)
-
-
-def _invert(asked: _Asked, made: dict[str, Any]) -> _Steps:
-    edict = _edict(asked)
-    x = asked.x[:1].double()
-    source, target = ({k: v[:1] for k, v in told.items()} for told in (asked.source, asked.target))
-    total = 3 * len(edict.grid)
-    for top in edict.up(x, **source):
-        yield top.index, total, "inverting"
-    for back in edict.down(top.z, top.other, **source):
-        yield len(edict.grid) + back.index, total, "coming back"
-    for found in edict.down(top.z, top.other, **target):
-        yield 2 * len(edict.grid) + found.index, total, "redrawing"
-    trip = float(psnr(back.z, x))
-    made.update(pictures=found.z.float(), evaluations=2 * 2 * len(edict.grid))
-    made["round trip"] = round(min(trip, 999.0), 2) if not math.isnan(trip) else None
-
-
-def _interpolate(asked: _Asked, made: dict[str, Any]) -> _Steps:
-    assert asked.other is not None
-    edict, count = _edict(asked), len(asked.x)
-    both = torch.cat([asked.x[:1], asked.other]).double()
-    source = {k: v[:1].expand(2, *v.shape[1:]) for k, v in asked.source.items()}
-    total = 2 * len(edict.grid)
-    for top in edict.up(both, **source):
-        yield top.index, total, "inverting"
-    weights = torch.linspace(0, 1, count).tolist()
-    z = torch.cat([slerp(top.z[:1], top.z[1:], weight) for weight in weights])
-    other = torch.cat([slerp(top.other[:1], top.other[1:], weight) for weight in weights])
-    for found in edict.down(z, other, **asked.source):
-        yield len(edict.grid) + found.index, total, "redrawing"
-    made.update(pictures=found.z.float(), evaluations=2 * 2 * len(edict.grid))
-
-
-def _towards(asked: _Asked, made: dict[str, Any]) -> _Steps:
-    way, size = asked.way, tuple(asked.x.shape[1:])
-    z = asked.system.denoiser.corruption.prior(size, noise=asked.noise, device=asked.x.device)
-    for drawn in walk(way.denoiser, way.solver, way.grid, z, noise=asked.noise, **asked.target):
-        yield drawn.index, 2 * drawn.total, "drawing"
-    noise = Noise(asked.noise.seed + 1, asked.noise.items)
-    for step in led(
-        way.denoiser, way.solver, way.grid, drawn.z, asked.x, weight=asked.weight, strength=asked.strength,
-        noise=noise, **asked.target,
-    ):  # fmt: skip
-        yield drawn.total + step.index, drawn.total + step.total, "leading"
-    made.update(pictures=step.z, evaluations=(drawn.total + step.total) * way.solver.evaluations)
-
-
-_EDITS: dict[str, Callable[[_Asked, dict[str, Any]], _Steps]] = {
-    "sdedit": _sdedit,
-    "inpaint": _inpaint,
-    "invert": _invert,
-    "interpolate": _interpolate,
-    "towards": _towards,
-}
-
-
-def _edict(asked: _Asked) -> Edict:
-    """The exact walk, from where something of the picture is left, in the even steps that its mixing is made for."""
-    corruption = asked.system.denoiser.corruption
-    low = torch.tensor(max(corruption.at(1.0).log_snr, _LEAST), dtype=torch.float64)
-    first, steps = float(corruption.time_of(low)), min(asked.way.steps, _MOST)
-    grid = Grid.of([first * (1 - k / steps) for k in range(steps)] + [0.0])
-    return Edict(asked.way.denoiser, grid, dtype=torch.float32)
-
-
-_LEAST = -8.0  # log-SNR
-_MOST = 50
 
 
 def _picture(path: str | Path, system: Generator) -> Float[Tensor, "c h w"]:
@@ -312,7 +223,7 @@ def _decoded(path: str | Path) -> Pixels:
         raise WrongUse(f"{path} {error}") from None
 
 
-def _page(made: Edits, command: str, picture: Tensor, found: Tensor, asked: _Asked, path: Path) -> None:
+def _page(made: Edits, command: str, picture: Tensor, found: Tensor, asked: Asked, path: Path) -> None:
     shown = found[:8]
     strips = [Strip("the picture", picture[None].expand(len(shown), -1, -1, -1)), Strip("edited", shown)]
     if asked.other is not None:
