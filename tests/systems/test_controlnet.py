@@ -142,6 +142,32 @@ def test_priors_are_used_without_their_own_condition(tmp_path):
         controlled(tmp_path / "always")
 
 
+@pytest.mark.parametrize("size", [(16, 16), (14, 18), (8, 8, 8)], ids=str)
+def test_a_prior_of_codes_is_steered_in_its_codes(tmp_path, size):
+    spec = DataSpec(channels=1, size=size)
+    small = {"code_base": 8, "attention": (4,), "self_conditioning": True}
+    alone = write_prior(tmp_path / "prior", system="ldm", spec=spec, **small)
+    torch.manual_seed(1)
+    masked = spec.model_copy(update={"mask_classes": 3})
+    system = ControlNet(parse(ControlNetConfig, {"prior": str(tmp_path / "prior"), "hint": 8}), masked).eval()
+    mask = torch.arange(3).reshape(3, *[1] * len(size)).expand(3, *size).contiguous()
+    made = system.generate(3, condition={"mask": mask}, seed=1)
+    assert made.shape == (3, 1, *size)
+    assert torch.equal(made, alone.generate(3, seed=1))
+    randomised(system.denoiser.network.branch)
+    assert (system.generate(3, condition={"mask": mask}, seed=1) - made).abs().max() > 1e-4
+    codes = {name: p.clone() for name, p in system.codes.named_parameters()}
+    before = {name: b.clone() for name, b in system.codes.named_buffers()}
+    system.train().loss({"image": made, "mask": mask}, noise=Noise(0, range(3)))["loss"].mean().backward()
+    assert all(p.grad is None and torch.equal(p, codes[name]) for name, p in system.codes.named_parameters())
+    assert all(torch.equal(b, before[name]) for name, b in system.codes.named_buffers())
+    # The run holds the codes too.
+    again = ControlNet(ControlNetConfig(**system.config.model_dump(mode="json")), masked).eval()
+    again.load_state_dict(system.state_dict())
+    assert torch.equal(again.generate(1, condition={"mask": mask}), system.eval().generate(1, condition={"mask": mask}))
+
+
+@pytest.mark.slow
 def test_the_mask_comes_to_matter(tmp_path):
     """A prior that draws discs anywhere draws them where the mask says; without the branch their contrast is 0."""
     image, mask = discs(64)

@@ -238,6 +238,32 @@ def test_priors_that_are_told_something_tell_their_adapters(tmp_path):
         adapted(tmp_path / "mask", SPEC.model_copy(update={"mask_classes": 3}))
 
 
+def test_a_prior_of_codes_is_adapted_in_its_codes(tmp_path):
+    small = {"code_base": 8, "attention": (4,)}
+    masks = SPEC.model_copy(update={"mask_classes": 2})
+    alone = write_prior(tmp_path / "prior", system="ldm", spec=masks, mask_base=8, **small)
+    system, mask = adapted(tmp_path / "prior", masks), torch.ones(2, 16, 16, dtype=torch.long)
+    made = system.generate(2, condition={"mask": mask}, seed=1)
+    assert torch.equal(made, alone.generate(2, condition={"mask": mask}, seed=1))
+    assert all(".lora_" in name or "fingerprint" in name for name in system.state_dict() if "network" in name)
+    assert not any("codes" in name for name in system.state_dict())
+    randomised(system).train()
+    assert not system.prior.codes.training
+    system.loss({"image": made, "mask": mask}, noise=Noise(0, range(2)))["loss"].mean().backward()
+    assert all((p.grad is not None) == (".lora_" in name) for name, p in system.named_parameters())
+    assert all(p.grad is None for p in system.prior.codes.parameters())
+    state = system.eval().state_dict()
+    assert (system.generate(2, condition={"mask": mask}, seed=1) - made).abs().max() > 1e-4
+    double = system.double()
+    assert all(p.dtype == torch.float64 for p in (*double.prior.codes.parameters(), *double.parameters()))
+    # Its autoencoder is a part of what they were learned on.
+    changed = load_file(tmp_path / "prior" / "model.safetensors")
+    name = next(name for name in changed if name.startswith("codes") and changed[name].ndim > 1)
+    inkwash.training.Run.open(tmp_path / "prior").save_weights({**changed, name: changed[name] + 1e-6})
+    with pytest.raises(WrongUse, match="its weights have changed since"):
+        adapted(tmp_path / "prior", masks).load_state_dict(state)
+
+
 def test_what_cannot_be_adapted_is_one_line(prior, tmp_path, monkeypatch):
     _, folder = prior
     with pytest.raises(WrongUse, match="--set prior=RUN"):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from inkwash.atomic import write_tensors
@@ -28,7 +28,7 @@ _SET, _MARK = "default", ".lora_"
 class LowRank(Weighed):
     """A frozen network and its low-rank additions: called as the network itself.
 
-    The state holds the additions and a fingerprint of the network's weights, not these weights.
+    The state holds the additions and a fingerprint of what they were learned on, not the network's weights.
 
     Args:
         network: is frozen, and changed: its layers are replaced by peft's.
@@ -36,9 +36,10 @@ class LowRank(Weighed):
         alpha: an addition counts `alpha / rank`.
         convolutions: add to convolutions too, and not to attention alone.
         name: of the network, for messages.
+        fingerprint: of all that the additions were learned on; of the network's weights by default.
 
     Attributes:
-        fingerprint: of the network's weights, 64 bits. A state with another one is refused.
+        fingerprint: the same, 64 bits. A state with another one is refused.
 
     Raises:
         WrongUse: peft is missing, or the network has nothing to add to.
@@ -46,10 +47,19 @@ class LowRank(Weighed):
 
     fingerprint: Tensor
 
-    def __init__(self, network: nn.Module, *, rank: int, alpha: float, convolutions: bool, name: str) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        rank: int,
+        alpha: float,
+        convolutions: bool,
+        name: str,
+        fingerprint: Int64[Tensor, ""] | None = None,
+    ) -> None:
         super().__init__()
         peft = require("peft", "adapters")
-        self.register_buffer("fingerprint", fingerprint_of(network))
+        self.register_buffer("fingerprint", fingerprint_of(network) if fingerprint is None else fingerprint)
         self.name = name
         places = targets(network, convolutions=convolutions)
         if not places:

@@ -10,9 +10,9 @@ with the adapters in its weights, and `export` writes them as peft does.
 Departures. The paper adapts the attention of language models, its queries and values most of all: here queries, keys
 and values are one matrix, which is adapted with the one behind attention. In the preset `quick` the convolutions are
 adapted too, since our U-Nets have attention at their coarse levels alone, and what makes pictures of one kind look
-different from those of another is fine; `paper` leaves them out. Rank 8 and `alpha` as large as the rank, since which
-an addition counts is for the learning rate to say (their section 4.1). What is trained, and on what objective, is the
-prior's own.
+different from those of another is fine; `paper` leaves them out. `alpha` is the rank unless it is said, so an addition
+counts once, and the learning rate does the rest (their section 4.1). What is trained, and on what objective, is the
+prior's own; of a model of codes the autoencoder is frozen too, and the mean code is learned from.
 """
 
 from pathlib import Path
@@ -25,9 +25,11 @@ from torch import Tensor
 from inkwash.corruption.noise import Noise
 from inkwash.data.spec import DataSpec
 from inkwash.errors import WrongUse
+from inkwash.nets.adapters.frozen import fingerprint_of
 from inkwash.nets.low_rank import LowRank
 from inkwash.systems import frozen_prior, recipes
 from inkwash.systems.base import Generator, GeneratorConfig, filled
+from inkwash.systems.frozen_prior import OnPrior
 from inkwash.systems.kept_run import KeptRun
 
 _PRIORS = ("sampler", "sampling_steps", "guidance", "drop_condition")
@@ -61,7 +63,7 @@ class LoRAConfig(GeneratorConfig):
         return {**frozen_prior.taken(kept, *_PRIORS), **values, "prior": folder}
 
 
-class LoRA(Generator):
+class LoRA(OnPrior):
     """A frozen generator and its adapters: whatever it is told, and however it is trained, is the prior's own.
 
     Raises:
@@ -89,29 +91,24 @@ class LoRA(Generator):
         if isinstance(prior, LoRA):
             raise WrongUse(f"the prior {kept.run} is adapters itself, of {prior.config.prior}: give that one as prior")
         _check_told(prior, spec, kept.run)
+        self.stand_on(prior)
         alpha = float(config.rank) if config.alpha is None else config.alpha
         prior.denoiser.network = LowRank(
             prior.denoiser.network,
             rank=config.rank,
             alpha=alpha,
             convolutions=config.convolutions,
+            fingerprint=fingerprint_of(prior),
             name=f"the prior {kept.run}",
         )
         prior.denoiser.drop = config.drop_condition
-        # In a tuple: its denoiser is this one's, and its weights are not here twice.
-        self._apart = (prior,)
         self.denoiser, self.spec, self.told = prior.denoiser, prior.spec, prior.told
-
-    @property
-    def prior(self) -> Generator:
-        """The prior as it is adapted."""
-        return self._apart[0]
 
     def condition(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return self.prior.condition(batch)
 
     def loss(self, batch: dict[str, Tensor], *, noise: Noise) -> dict[str, Float[Tensor, "b"]]:
-        return self.prior.loss(batch, noise=noise)
+        return super().loss(batch, noise=noise) if self.latent else self.prior.loss(batch, noise=noise)
 
     def merge(self) -> Generator:
         """The prior with the adapters, as they are weighed now, in its weights: a generator of the prior's own kind."""

@@ -8,12 +8,14 @@ a mask are enough, where the prior has seen many pictures without one. `--adapte
 the conditioning scale elsewhere: 0 is the prior.
 
 Departures.
-- The prior is any run here whose network is our U-Net, on pixels, where the paper's is Stable Diffusion. It is used
-  without its own condition (class or mask), which it must have been trained without part of the time.
+- The prior is any run here whose network is our U-Net, on pixels (`ddpm`) or codes (`ldm`), where the paper's is Stable
+  Diffusion. It is used without its own condition (class or mask), which it must have been trained without part of the
+  time.
 - There are no prompts, of which the paper drops half in training. Here the mask is dropped of some items
   (`drop_condition`), told as zeros, which makes classifier-free guidance by the mask possible.
-- The condition encoder is four 3x3 convolutions of one width with SiLU, on patches where the prior works on patches.
-  The paper's has kernels of 4 and strides of 2 down to the size of the codes, ReLU, and 16 to 128 channels.
+- The condition encoder is four 3x3 convolutions of one width with SiLU, on the mask folded into channels, as often as
+  the prior's codes are smaller and by its patches. The paper's has kernels of 4 and strides of 2, ReLU, and 16 to 128
+  channels.
 - Guidance is the same at all resolutions; the paper's weighting by resolution (section 3.4) is for prompts alone.
 - `quick` differs from `paper` in the width of the condition encoder and in its learning rate, 1e-3: at 1e-5 minutes do
   nothing.
@@ -24,12 +26,15 @@ A run holds the prior's weights with its own and no longer needs the prior's fol
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, model_validator
+from torch import Tensor
 
 from inkwash.denoise.gaussian import GaussianDenoiser
 from inkwash.errors import WrongUse
 from inkwash.nets.control import Controlled
+from inkwash.nets.patched import fold
 from inkwash.systems import frozen_prior, recipes
 from inkwash.systems.base import Generator, GeneratorConfig, filled
+from inkwash.systems.frozen_prior import OnPrior
 from inkwash.systems.kept_run import KeptRun
 from inkwash.systems.synthesis.from_masks import FromMasks
 
@@ -59,7 +64,7 @@ class ControlNetConfig(GeneratorConfig):
         return {**frozen_prior.taken(kept, "sampler", "sampling_steps"), **values, "prior": kept}
 
 
-class ControlNet(FromMasks):
+class ControlNet(OnPrior, FromMasks):
     """A frozen generator with a trained branch that tells it the mask.
 
     Raises:
@@ -86,8 +91,17 @@ class ControlNet(FromMasks):
         told = "class" if built.spec.classes else "mask" if built.spec.mask_classes else ""
         if told and built.config.drop_condition == 0.0:
             raise WrongUse(f"the prior {kept.run} was never trained without a {told}: give one with drop_condition")
+        self.stand_on(built)
+        for name, part in built.named_children():
+            if name != "denoiser":
+                self.add_module(name, part)
         own = built.denoiser
-        passed = self.spec.channels if own.self_conditioning else 0
-        own.network = Controlled(own.network, self.classes, width=config.hint, passed=passed)
+        passed = built.shape[0] if own.self_conditioning else 0
+        channels = self.classes * built.factor ** len(self.spec.size)
+        own.network = Controlled(own.network, channels, width=config.hint, passed=passed)
         own.drop = config.drop_condition
         return own
+
+    def condition(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        told = super().condition(batch)
+        return {name: mask if self.factor == 1 else fold(mask, self.factor) for name, mask in told.items()}
