@@ -10,6 +10,7 @@ from tiny_run import TINY
 
 import inkwash
 from inkwash.cli import main
+from inkwash.training.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +140,19 @@ def test_nulls_bring_guidance_back(by_class: Path, picture: Path, tmp_path: Path
     assert "before the nulls" in str(made)
     # Told the same, source and target are one.
     assert made.kept[0] == pytest.approx(made.round_trip, abs=1.5)
+
+
+@pytest.fixture(scope="module")
+def of_codes(by_class: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "ldm"
+    tiny = {"base": 8, "multipliers": "1", "attention": "16", "code_base": 8, "code_multipliers": "1"}
+    data = Run.open(by_class).manifest.data["path"]
+    inkwash.train("ldm", data, out=out, steps=2, size=32, batch=2, set=tiny)
+    return out
+
+
+@pytest.mark.parametrize("by", ["sdedit", "invert", "attention", "null-text"])
+def test_codes_are_edited_and_decoded(by: str, of_codes: Path, picture: Path, tmp_path: Path) -> None:
+    told = {"source": "dark", "condition": "bright", "steps": 3, "n": 1, "guidance": 2.0}
+    made = inkwash.edit(of_codes, picture, out=tmp_path / "out", by=by, **told)
+    assert Image.open(tmp_path / "out" / made.files[0]).size == (32, 32)

@@ -103,6 +103,8 @@ def editing(
     folder, system = opened(run), generator(run)
     if len(system.spec.size) != 2:
         raise WrongUse(f"{run} makes images in {len(system.spec.size)} dimensions: pictures are edited")
+    if by == "inpaint":
+        system.check_pixels("what is filled in pixel by pixel")
     # What is inverted needs a solver of its own; the others draw as the model draws.
     way = system.way(**{key: value for key, value in how.items() if value is not None})
     if by == "null-text" and way.guidance == 1.0:
@@ -118,24 +120,30 @@ def editing(
         rows = {k: v[torch.arange(n) % len(v)].to(device) for k, v in given.items()}
         return dict(system.condition(rows))
 
+    @torch.no_grad()
+    def coded(image: Tensor) -> Tensor:
+        return system.encode(image[None].to(device))
+
+    goal = None if other is None else _picture(other, system)
     asked = Asked(
         system=system,
         way=way,
         unguided=system.way(guidance=1.0).denoiser,
-        x=picture[None].expand(n, -1, -1, -1).to(device),
+        x=coded(picture).repeat_interleave(n, dim=0),
         noise=Noise(seed, range(n)),
         source=told(source),
         target=told(condition),
         strength=strength,
         weight=weight,
         share=_SHARE if share is None else share,
-        other=None if other is None else _picture(other, system)[None].to(device),
+        other=None if goal is None else coded(goal),
         known=None if hide is None else _known(hide, system).to(device),
     )
     made: dict[str, Any] = {}
     for index, total, stage in EDITS[by](asked, made):
         yield Progress(stage, index + 1, total)
-    found: Tensor = made["pictures"].clamp(-1, 1).cpu()
+    with torch.no_grad():
+        found: Tensor = system.decode(made["pictures"]).clamp(-1, 1).cpu()
     target = empty_folder(out)
     files = []
     for i, image in enumerate(found):
@@ -153,7 +161,7 @@ def editing(
         words += [] if value is None else [flag, str(value)]
     words += ["--strength", f"{strength:g}", "--weight", f"{weight:g}"]
     words += [] if share is None else ["--share", f"{share:g}"]
-    _page(result, shlex.join(words), picture, found, asked, target / PAGE)
+    _page(result, shlex.join(words), picture, found, goal, target / PAGE)
     yield Progress("editing", 1, 1, result=result)
 
 
@@ -223,11 +231,11 @@ def _decoded(path: str | Path) -> Pixels:
         raise WrongUse(f"{path} {error}") from None
 
 
-def _page(made: Edits, command: str, picture: Tensor, found: Tensor, asked: Asked, path: Path) -> None:
+def _page(made: Edits, command: str, picture: Tensor, found: Tensor, goal: Tensor | None, path: Path) -> None:
     shown = found[:8]
     strips = [Strip("the picture", picture[None].expand(len(shown), -1, -1, -1)), Strip("edited", shown)]
-    if asked.other is not None:
-        strips.insert(1, Strip("the other", asked.other.cpu().expand(len(shown), -1, -1, -1)))
+    if goal is not None:
+        strips.insert(1, Strip("the other", goal[None].expand(len(shown), -1, -1, -1)))
     trip = "" if made.round_trip is None else f" The round trip comes back to {made.round_trip:.1f} dB of the picture."
     Report(
         title=f"Edited: {made.by}",

@@ -18,7 +18,6 @@ from inkwash.sampling.edit import led, sdedit, slerp
 from inkwash.sampling.grid import Grid
 from inkwash.sampling.guidance.control import for_share, side_by_side
 from inkwash.sampling.guidance.nulls import null_guided
-from inkwash.sampling.guidance.threshold import clip
 from inkwash.sampling.inversion import invert
 from inkwash.sampling.loop import walk
 from inkwash.sampling.null_text import null_text
@@ -40,6 +39,7 @@ class Asked:
 
     Attributes:
         way: how the model draws, guided; `unguided` believes as it does without guidance.
+        x, other: what is noised of the picture handed in, for each that is made, and of the one to go to.
         source, target: what the picture handed in is told, and what is made of it.
         share: of the steps in which what is made attends as the picture handed in.
     """
@@ -47,14 +47,14 @@ class Asked:
     system: Generator
     way: Way
     unguided: Denoiser
-    x: Float[Tensor, "n c h w"]
+    x: Float[Tensor, "n c ..."]
     noise: Noise
     source: dict[str, Any]
     target: dict[str, Any]
     strength: float
     weight: float
     share: float
-    other: Float[Tensor, "1 c h w"] | None
+    other: Float[Tensor, "1 c ..."] | None
     known: Bool[Tensor, "1 h w"] | None
 
 
@@ -92,7 +92,7 @@ def _invert(asked: Asked, made: dict[str, Any]) -> Steps:
     for found in edict.down(top.z, top.other, **target):
         yield 2 * len(edict.grid) + found.index, total, "redrawing"
     made.update(pictures=found.z.float(), evaluations=2 * 2 * len(edict.grid))
-    made["round trip"] = _trip(back.z, x)
+    made["round trip"] = _trip(asked, back.z)
 
 
 def _attention(asked: Asked, made: dict[str, Any]) -> Steps:
@@ -106,7 +106,7 @@ def _attention(asked: Asked, made: dict[str, Any]) -> Steps:
     for found in both.down(top.z.repeat(2, 1, 1, 1), top.other.repeat(2, 1, 1, 1), **pair):
         yield len(edict.grid) + found.index, total, "redrawing"
     made.update(pictures=found.z[1:].float(), evaluations=3 * 2 * len(edict.grid))
-    made["round trip"] = _trip(found.z[:1], x)
+    made["round trip"] = _trip(asked, found.z[:1])
 
 
 def _null_text(asked: Asked, made: dict[str, Any]) -> Steps:
@@ -127,16 +127,16 @@ def _null_text(asked: Asked, made: dict[str, Any]) -> Steps:
     rate = 0.01 if "context" in pair else 0.1
     denoiser = asked.system.denoiser
     for kept in null_text(
-        denoiser, grid, path, weight=weight, iterations=_ITERATIONS, rate=rate, limited=clip(), **source
+        denoiser, grid, path, weight=weight, iterations=_ITERATIONS, rate=rate, limited=asked.system.limited, **source
     ):
         yield 2 * steps + kept.index, 4 * steps, "finding nulls"
-    guided = clip()(null_guided(weight, kept.nulls, for_share(grid, asked.share, pair))(denoiser))
+    guided = asked.system.limited(null_guided(weight, kept.nulls, for_share(grid, asked.share, pair))(denoiser))
     for found in walk(guided, DDIM(), grid, path[0].repeat(2, 1, 1, 1), noise=noise, **pair):
         yield 3 * steps + found.index, 4 * steps, "redrawing"
     # A step up is one; nulls take one with the condition, and those of Adam's way and where it arrives without; the
     # last walk takes two of each.
     made.update(pictures=found.z[1:], evaluations=steps * (1 + 1 + _ITERATIONS + 2 + 4))
-    made["round trip"], made["without nulls"] = _trip(found.z[:1], x), _trip(plain.z, x)
+    made["round trip"], made["without nulls"] = _trip(asked, found.z[:1]), _trip(asked, plain.z)
 
 
 def _pair(asked: Asked) -> dict[str, Any]:
@@ -144,9 +144,10 @@ def _pair(asked: Asked) -> dict[str, Any]:
     return side_by_side(*({name: rows[:1] for name, rows in told.items()} for told in (asked.source, asked.target)))
 
 
-def _trip(back: Float[Tensor, "1 c h w"], x: Float[Tensor, "1 c h w"]) -> float | None:
-    """PSNR of what came back; None where it is not a number."""
-    trip = float(psnr(back, x))
+def _trip(asked: Asked, back: Float[Tensor, "1 c ..."]) -> float | None:
+    """PSNR of the picture that came back; None where it is not a number."""
+    came, went = (asked.system.decode(z.float()) for z in (back, asked.x[:1]))
+    trip = float(psnr(came, went))
     return None if math.isnan(trip) else round(min(trip, 999.0), 2)
 
 
