@@ -60,11 +60,11 @@ def unimie(
     y: Float[Tensor, "b c h w"],
     *,
     noise: Noise,
-    veil: float = 0.1,
-    length: float = 0.3,
-    std: float = 0.02,
+    veil: float = 0.15,
+    length: float = 0.5,
+    std: float = 0.01,
     exposure: float = 0.01,
-    share: float = 0.3,
+    share: float = 1.0,
     **condition: Any,
 ) -> Iterator[Lit]:
     """Walk from noise to the images that `y` shows in bad light.
@@ -88,7 +88,8 @@ def unimie(
     back = [matrix.T for matrix in turn]
     field = _spectrum(tuple(y.shape[2:]), veil, length).to(y)
     seen = along(light, turn)
-    gain = (light.flatten(1).mean(dim=1) / EXPOSURE).clamp(0.05, 2.0).reshape(-1, 1, 1, 1)
+    # A veil moves the brightness, and the spread much less: against that of the data it is the first guess.
+    gain = (2 * light.flatten(1).std(dim=1) / corruption.data_std).clamp(0.05, 2.0).reshape(-1, 1, 1, 1)
     path = noise.path(tuple(y.shape[1:]), dtype=y.dtype, device=y.device, depth=resolution(grid))
     z = corruption.prior(tuple(y.shape[1:]), noise=noise, dtype=y.dtype, device=y.device)
     with torch.no_grad():
