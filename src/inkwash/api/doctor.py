@@ -17,6 +17,7 @@ from inkwash.training.options import bf16
 
 # What each optional part is for, by the name of its extra.
 PURPOSES = {
+    "adapters": "LoRA: small adapters beside a frozen generator, by peft",
     "bm3d": "BM3D, whose licence is for non-commercial use, beside other ways to restore",
     "diffusers": "networks and weights of diffusers and transformers",
     "export": "networks in ONNX Runtime, in float32 and in eight bits",

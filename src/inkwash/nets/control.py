@@ -40,9 +40,9 @@ class ControlBranch(nn.Module):
         conv = CONV[base.spatial]
         self.spatial, self.channels_in, self.image = base.spatial, base.channels_in, base.image
         self.checkpointing = base.checkpointing
-        self.embedding, self.enter, self.down, self.middle = (
-            copy.deepcopy(part).requires_grad_(True) for part in (base.embedding, base.enter, base.down, base.middle)
-        )
+        self.embedding, self.enter = copy.deepcopy(base.embedding), copy.deepcopy(base.enter)
+        self.down, self.middle = copy.deepcopy(base.down), copy.deepcopy(base.middle)
+        self.requires_grad_(True)
         stages = [part for part in (*self.down, *self.middle) if isinstance(part, Stage)]
         self.shares = base.shares[: len(stages)]
         # The rows of the encoder and the middle come first in the product that all modulations are made by.
@@ -95,8 +95,10 @@ class ControlBranch(nn.Module):
 
 def _width(part: nn.Module) -> int:
     """The channels of what a part of the encoder makes."""
-    last = part.conv if isinstance(part, Downsample) else part.block.conv_out
-    return int(last.out_channels)
+    if isinstance(part, Downsample):
+        return part.conv.out_channels
+    assert isinstance(part, Stage)
+    return part.block.norm_out.num_channels
 
 
 class Controlled(Weighed):

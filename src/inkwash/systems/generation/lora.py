@@ -16,7 +16,7 @@ prior's own; of a model of codes the autoencoder is frozen too, and the mean cod
 """
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from jaxtyping import Float
 from pydantic import Field, model_validator
@@ -76,7 +76,7 @@ class LoRA(OnPrior):
     paper = "Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, ICLR 2022, arXiv 2106.09685"
     task = "generation"
     Config = LoRAConfig
-    told = ("label", "mask")
+    told: ClassVar[tuple[Literal["label", "mask", "measured"], ...]] = ("label", "mask")
     training_presets: ClassVar[dict[str, dict[str, Any]]] = {
         "quick": {"learning_rate": 1e-3, "warmup": 20, "ema": (0.10, 0.05)},
         "paper": {"learning_rate": 2e-4, "decay": "linear"},
