@@ -1,5 +1,6 @@
 """ControlNet: begins at its prior bit for bit, moves nothing of it, learns the mask, and says what can't be a prior."""
 
+import jaxtyping
 import pytest
 import torch
 from disc_masks import discs, trained
@@ -12,6 +13,7 @@ from inkwash.cli import main
 from inkwash.corruption.noise import Noise
 from inkwash.data.spec import DataSpec
 from inkwash.errors import WrongUse
+from inkwash.nets.checkpointing import switch
 from inkwash.nets.control import Controlled
 from inkwash.nets.dit import DiT
 from inkwash.nets.patched import Patched
@@ -58,6 +60,36 @@ def test_the_network_begins_at_its_base_bit_for_bit(patch, grad):
         assert (told - network(z, t, image=image.flip(1), label=label)).abs().max() > 1e-4
         network.weigh(0.0)
         assert torch.equal(network(z, t, image=image, label=label), alone)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_it_compiles_whole(grad):
+    base = Patched(UNet(4, 4, base=8, multipliers=(1, 2), attention=(False, True), head_channels=8), 2)
+    network = randomised(Controlled(base, 2, width=4)).train(grad)
+    z, t, image = torch.randn(2, 1, 8, 8), torch.tensor([7.0]), torch.rand(2, 2, 8, 8)
+    torch._dynamo.reset()
+    # The run-time type checks of the tests are no part of what a user compiles.
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        with torch.set_grad_enabled(grad):
+            compiled = torch.compile(network, fullgraph=True, backend="eager")(z, t, image=image)
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+    torch.testing.assert_close(compiled, network(z, t, image=image), rtol=0, atol=1e-5)
+
+
+def test_checkpointing_gives_the_same_gradients():
+    gradients = []
+    for on in (False, True):
+        torch.manual_seed(0)
+        base = UNet(1, 1, base=8, multipliers=(1, 2), attention=(False, True), head_channels=8)
+        network = randomised(Controlled(base, 2, width=4)).train()
+        switch(network, on)
+        assert network.branch.checkpointing == network.base.checkpointing == on
+        torch.manual_seed(0)
+        network(torch.randn(2, 1, 8, 8), torch.tensor([7.0]), image=torch.rand(2, 2, 8, 8)).square().sum().backward()
+        gradients.append([p.grad for p in network.branch.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
 def test_a_map_of_zeros_is_no_map_and_shapes_are_checked():
