@@ -51,6 +51,17 @@ def test_scores_maps_and_a_page(healthy: Path, chests: Path, tmp_path: Path) -> 
     assert "Not for diagnosis" in (out / "report.html").read_text()
 
 
+def test_what_is_marked_alone_is_drawn_anew(healthy: Path, chests: Path, tmp_path: Path) -> None:
+    told = {"healthy": "normal", "by": "autoddpm", "split": "all", "number": 40}
+    made = inkwash.anomaly(healthy, chests, out=tmp_path / "all", batch=16, **told)
+    assert made.by == "autoddpm"
+    assert made.evaluations > 20
+    inkwash.anomaly(healthy, chests, out=tmp_path / "few", batch=7, **told | {"number": 9})
+    whole, few = ([row["score"] for row in csv.DictReader((tmp_path / name / "scores.csv").open())]
+                  for name in ("all", "few"))  # fmt: skip
+    assert [float(score) for score in few] == pytest.approx([float(score) for score in whole[:9]], rel=1e-3, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -58,6 +69,7 @@ def test_scores_maps_and_a_page(healthy: Path, chests: Path, tmp_path: Path) -> 
         (["--healthy", "norml"], "normal"),
         (["--healthy", "normal", "--by", "counterfactual"], "trained without them part of the time"),
         (["--healthy", "normal", "--draws", "0"], "at least 1"),
+        (["--healthy", "normal", "--by", "autoddpm", "--steps", "3"], "steps of at least 8"),
     ],
 )
 def test_wrong_words(
@@ -65,6 +77,7 @@ def test_wrong_words(
 ) -> None:
     assert main(["anomaly", str(healthy), str(chests), "--out", str(tmp_path / "out"), *words]) == 2
     assert message in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not (tmp_path / "out").exists()
 
 
 def test_its_card_says_how_well_it_tells_them_apart(healthy: Path, chests: Path) -> None:

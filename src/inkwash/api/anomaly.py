@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from inkwash.api.describe import find, looking
-from inkwash.api.folder import empty_folder
+from inkwash.api.folder import check_empty, empty_folder
 from inkwash.api.progress import Progress
 from inkwash.api.restoration_table import Figure
 from inkwash.api.runs import generator
@@ -28,8 +28,9 @@ from inkwash.evaluation.detection import auroc, best_dice
 from inkwash.evaluation.report import Report, Section, Strip
 from inkwash.systems.base import Generator
 from inkwash.systems.restoration.anomaly import Anomaly, counterfactual, partial
+from inkwash.systems.restoration.autoddpm import autoddpm
 
-WAYS = ("partial", "counterfactual")
+WAYS = ("partial", "counterfactual", "autoddpm")
 _SHOWN = 8
 
 
@@ -112,8 +113,8 @@ def detecting(
             raise unknown("class", str(healthy), own) if own else WrongUse(f"{run} knows no classes: --by partial")
         ask |= {"healthy": own.index(healthy), "guidance": guidance}
     else:
-        ask |= {"draws": draws, "seed": seed}
-    target = empty_folder(out)
+        ask |= {"seed": seed} if by == "autoddpm" else {"draws": draws, "seed": seed}
+    check_empty(Path(out))
     count = len(images) if number is None else min(number, len(images))
     start, parts = time.perf_counter(), []
     for first in range(0, count, batch):
@@ -133,7 +134,8 @@ def detecting(
     words = ["inkwash", "anomaly", str(run), str(path), "--out", str(out), "--by", by, "--split", split]
     words += ["--seed", str(seed)]
     words += [] if healthy is None else ["--healthy", healthy]
-    _write(result, found, told["image"], sick, images, shlex.join(words), target)
+    words += [part for name in ("strength", "steps") if name in ask for part in (f"--{name}", f"{ask[name]:g}")]
+    _write(result, found, told["image"], sick, images, shlex.join(words), empty_folder(out))
     yield Progress("comparing with healthy", count, count, result=result)
 
 
@@ -143,10 +145,10 @@ def anomaly(run: str | Path, path: str | Path, **options: Any) -> Anomalies:
     Args:
         run: a generator trained on healthy images; for a counterfactual, on classes.
         path: the images; where they have classes or masks, scores and maps are measured on them.
-        **options: `out`, a new folder; `healthy`, the class that is; `by`, "partial" or "counterfactual"; `split`
-            ("test"); `number` of images, all by default; `strength`, the time up to which images are noised, and
-            `steps` below it (0.25 and 20; of counterfactuals 0.5 and 50); `draws` (4); `guidance` (3); `seed`; `batch`
-            (16).
+        **options: `out`, a new folder; `healthy`, the class that is; `by`, "partial", "counterfactual" or
+            "autoddpm"; `split` ("test"); `number` of images, all by default; `strength`, the time up to which images
+            are noised, and `steps` below it (0.25 and 20; of counterfactuals 0.5 and 50; of autoddpm 0.2 and 20);
+            `draws` (4); `guidance` (3); `seed`; `batch` (16).
 
     Raises:
         WrongUse: something handed in can't be used; nothing was written.
@@ -163,6 +165,8 @@ def _walk(
         x = x.to(next(system.parameters()).device)
         if by == "partial":
             yield from partial(system, x, first=first, **ask)
+        elif by == "autoddpm":
+            yield from autoddpm(system, x, first=first, **ask)
         else:
             yield from counterfactual(system, x, **ask)
 

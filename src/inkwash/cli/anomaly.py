@@ -17,7 +17,7 @@ def anomaly(
     *,
     out: Path,
     healthy: str | None = None,
-    by: Literal["partial", "counterfactual"] = "partial",
+    by: Literal["partial", "counterfactual", "autoddpm"] = "partial",
     split: Literal["train", "val", "test", "all"] = "test",
     number: Annotated[Whole | None, Parameter(name=["--number", "-n"])] = None,
     strength: float | None = None,
@@ -33,10 +33,12 @@ def anomaly(
 
     $ inkwash train anoddpm chests/ --set healthy=normal --out runs/healthy --minutes 30
     $ inkwash anomaly runs/healthy chests/ --healthy normal --out found
+    $ inkwash anomaly runs/prior chests/ --healthy normal --by autoddpm --out found
     $ inkwash anomaly runs/classes chests/ --by counterfactual --healthy normal --out found
 
     partial noises an image part of the way and denoises it again: what is unlike healthy images does not come back.
     counterfactual takes it to noise and down again as the healthy class, with a model that was trained on classes.
+    autoddpm does as partial to see where, and draws that part alone anew, so that it fits what is around it.
 
     Args:
         run: a run folder of a generator.
@@ -46,7 +48,7 @@ def anomaly(
         by: how.
         split: which images.
         number: how many; all by default.
-        strength: the time up to which they are noised, 0.25 by default, of counterfactuals 0.5.
+        strength: the time up to which they are noised, 0.25 by default, of counterfactuals 0.5, of autoddpm 0.2.
         steps: evaluations below it, 20 by default, of counterfactuals 50.
         draws: of partial, walks of each image with different noise.
         guidance: of counterfactual, the weight of the class.
