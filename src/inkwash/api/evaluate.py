@@ -152,6 +152,8 @@ def measuring(
         memory: the limit that chooses how many pictures are drawn, and looked at, at a time.
         **how: how to draw, as `Generator.way` takes it.
     """
+    if len(system.spec.size) != 2:
+        raise WrongUse(f"{name} makes images in {len(system.spec.size)} dimensions: pictures are evaluated")
     with together():
         embed = features.get(network or "compact")
         split, real = held_out(collection, system)

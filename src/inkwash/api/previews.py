@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from inkwash.api import conditions
+from inkwash.api.drawn import shown
 from inkwash.api.mask_preview import mask_preview
 from inkwash.api.restoration_preview import restoration_preview
 from inkwash.corruption.noise import Noise
@@ -49,7 +50,7 @@ def preview(model: System, images: ImageSet, path: Path, *, batch: int) -> None:
     indices = torch.arange(min(COUNT, len(images)))
     told = conditions.of_images(model, images, indices)
     drawn = model.generate(COUNT, condition=told, seed=0, batch=batch)
-    pictures.save(pictures.grid(drawn), path)
+    pictures.save(pictures.grid(shown(drawn)), path)
 
 
 def begin_preview(model: System, images: ImageSet, *, batch: int) -> None:
@@ -65,5 +66,5 @@ def begin_preview(model: System, images: ImageSet, *, batch: int) -> None:
     if not isinstance(model, Generator):
         return
     told = conditions.of_images(model, images, torch.arange(1))
-    for _ in islice(model.draw(batch, condition=told, seed=0, batch=batch), 2):
-        pass
+    for draw in islice(model.draw(batch, condition=told, seed=0, batch=batch), 2):
+        _ = draw.pictures

@@ -1,15 +1,14 @@
-"""`inkwash.sample`: new images from a trained run, written as PNG files that say how they were made."""
+"""`inkwash.sample`: new images from a trained run, written as files that say how they were made."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from inkwash.api import backends, conditions, drawing_plan
+from inkwash.api import backends, conditions, drawing_plan, drawn
 from inkwash.api.folder import check_empty, empty_folder, made
 from inkwash.api.progress import Progress
 from inkwash.api.runs import generator, opened
 from inkwash.errors import WrongUse
-from inkwash.evaluation import pictures
 from inkwash.memory.amount import parse
 from inkwash.memory.watch import watch
 from inkwash.training.processes import by_first, from_all, share, together
@@ -38,7 +37,7 @@ def sampling(
         parse(memory)
     with together():
         check_empty(Path(out))
-        system = generator(run)
+        system, spacing = generator(run), drawn.spacing_of(opened(run))
         backend = backend or backends.default(system, run, how)
         backends.prepare(system, run, backend)
         told = conditions.of_text(opened(run), system, condition, first + n)
@@ -64,9 +63,8 @@ def sampling(
             if draw.finished:
                 folder = folder or _opened(out)
                 for i, image in enumerate(draw.pictures.cpu()):
-                    path = folder / f"{draw.first + i:05d}.png"
-                    pictures.save(image, path, facts={**facts, "item": draw.first + i})
-                    paths.append(path)
+                    told_of = {**facts, "item": draw.first + i}
+                    paths.append(drawn.write(image, folder / f"{draw.first + i:05d}", facts=told_of, spacing=spacing))
                 done += draw.count
                 used.check(f"{len(paths)} of {count} pictures are in {out}: {advice}")
             yield Progress("drawing", done, count, note=f"step {draw.step.index + 1} of {draw.step.total}")
@@ -83,7 +81,7 @@ def _opened(out: str | Path) -> Path:
 
 
 def sample(run: str | Path, n: int, *, out: str | Path, **options: Any) -> list[Path]:
-    """Draw `n` new images from a run and write them as PNG files.
+    """Draw `n` new images from a run and write them: pictures as PNG files, volumes as NIfTI.
 
     Image `i` depends on the seed, `i` and its condition alone: not on `batch`, `n`, or the number of processes.
 

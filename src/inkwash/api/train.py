@@ -207,7 +207,7 @@ def _images(
     """The images to train on."""
     where = collection.source.path
     if isinstance(collection, VolumeCollection):
-        if slices is None and issubclass(kind, Generator):
+        if slices is None and issubclass(kind, Generator) and not kind.volumes:
             raise WrongUse(f"{kind.name} makes pictures, and {where} holds volumes: add --slices axial, or another")
         if fit != "squash":
             raise WrongUse(f"{where} holds scans: --fit is how pictures come to their size, and scans keep theirs")
