@@ -475,6 +475,10 @@ def test_evaluate_with_data_of_another_kind(inkwash, world, trained):
     check(inkwash("evaluate", trained("polyp-ddpm"), world.pictures()), world, 2, "pictures")
 
 
+def test_evaluate_without_masks_where_there_are_none(inkwash, world, trained):
+    check(inkwash("evaluate", trained("ddpm"), world.pictures(), "--mask-free"), world, 2, "--mask-free")
+
+
 def test_evaluate_without_data(inkwash, world, trained):
     check(inkwash("evaluate", trained("ddpm"), world.root / "nowhere"), world, 2, "nowhere")
 

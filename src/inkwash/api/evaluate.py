@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,9 @@ from inkwash.training.processes import by_first, check_same, share, together
 from inkwash.training.run import Run
 
 # What only runs that make pictures, and only those that find masks, can be told.
-_PICTURES = ("network", "guidance", "interval", "cache", "backend", "segmenter_steps", "memory", "tile", "overlap")
+_PICTURES = (
+    "network", "guidance", "interval", "cache", "backend", "segmenter_steps", "memory", "tile", "overlap", "mask_free"
+)  # fmt: skip
 _MASKS = ("draws", "merge")
 CHUNK = 64
 FEWEST = 6
@@ -138,6 +140,7 @@ def measuring(
     folder: Path | None = None,
     batch: int = 16,
     memory: str | None = None,
+    mask_free: bool | None = None,
     **how: Any,
 ) -> Iterator[Progress]:
     """Draw from held-out conditions and measure; the last report carries a `Measured`.
@@ -150,8 +153,14 @@ def measuring(
         network: the feature network; the bundled one by default.
         folder: where the segmenter for mask faithfulness is kept; a cache by default.
         memory: the limit that chooses how many pictures are drawn, and looked at, at a time.
+        mask_free: draw as many pictures that are told no mask: what they get is the floor.
         **how: how to draw, as `Generator.way` takes it.
     """
+    if mask_free and (not system.spec.mask_classes or system.config.drop_condition == 0.0):
+        raise WrongUse(
+            f"--mask-free is for models that draw from masks and can do without (--set drop_condition=0.1): {name} "
+            + ("always needs its mask" if system.spec.mask_classes else "is told no mask")
+        )
     if len(system.spec.size) != 2:
         raise WrongUse(f"{name} makes images in {len(system.spec.size)} dimensions: pictures are evaluated")
     with together():
@@ -192,21 +201,33 @@ def measuring(
     with watch(memory, device) as used, drawing_plan.advised(lambda: advice):
         frames: list[Tensor] = []
         times: list[float] = []
-        start, done = time.monotonic(), 0
-        with drawing_plan.kept_to(system, room):
-            for draw in system.draw(count, condition=told, first=first, count=mine, seed=seed, batch=batch, **way.told):
-                if draw.first == 0 and draw.step.index in _filmed(draw.step.total):
-                    frames.append(draw.pictures[:FILMED].float().cpu())
-                    times.append(draw.step.s)
-                if draw.finished:
-                    kept.put(draw.first - first, draw.pictures.float().cpu())
-                    done += draw.count
-                    used.check(advice)
-                    pace = done / (time.monotonic() - start)
-                    yield Progress("drawing", done, mine, rate=pace, seconds_left=(mine - done) / pace)
+
+        def drawing(into: Kept, condition: conditions.Condition, filmed: bool) -> Iterator[Progress]:
+            start, done = time.monotonic(), 0
+            with drawing_plan.kept_to(system, room):
+                for draw in system.draw(
+                    count, condition=condition, first=first, count=mine, seed=seed, batch=batch, **way.told
+                ):
+                    if filmed and draw.first == 0 and draw.step.index in _filmed(draw.step.total):
+                        frames.append(draw.pictures[:FILMED].float().cpu())
+                        times.append(draw.step.s)
+                    if draw.finished:
+                        into.put(draw.first - first, draw.pictures.float().cpu())
+                        done += draw.count
+                        used.check(advice)
+                        pace = done / (time.monotonic() - start)
+                        note = "" if filmed else "without masks"
+                        yield Progress("drawing", done, mine, rate=pace, seconds_left=(mine - done) / pace, note=note)
+
+        start = time.monotonic()
+        yield from drawing(kept, told, True)
         seconds = time.monotonic() - start
-        if not kept.joined(count, part):
-            yield Progress("drawing", done, mine)
+        free = Kept(mine, shape, part) if mask_free else None
+        if free is not None:
+            yield from drawing(free, {}, False)
+        everyone = [keeper.joined(count, part) for keeper in (kept, free) if keeper is not None]
+        if not all(everyone):
+            yield Progress("drawing", mine, mine)
             return
 
         looked = in_parts.at_once(embed, shape, used, most=CHUNK)
@@ -216,12 +237,17 @@ def measuring(
             "train": (train.batch(i)["image"] for i in torch.arange(len(train)).split(looked)),
             "held out": (real.batch(i)["image"] for i in order.split(looked)),
         }
+        if free is not None:
+            sets["without masks"] = free.chunks(looked)
         for k, (which, batches) in enumerate(sets.items()):
             yield Progress("comparing", k, len(sets), note=which)
             vectors[which], pixels[which] = in_parts.described(embed, batches)
             used.check(advice)
         spaces = {which: {"features": vectors[which], "pixels": pixels[which]} for which in sets}
         near = fidelity(embed, vectors["drawn"], vectors["train"], vectors["held out"], seed=seed)
+        floor = None
+        if free is not None:
+            floor = fidelity(embed, vectors["without masks"], vectors["train"], vectors["held out"], seed=seed)
         cover = coverage(vectors["held out"], vectors["drawn"])
         copies = memorisation(spaces["drawn"], spaces["train"], spaces["held out"])
         used.check(advice)
@@ -235,12 +261,13 @@ def measuring(
             assert fitting is not None
             segmenter = fitting.segmenter
             looked = in_parts.at_once(segmenter.classify, shape, used, most=CHUNK)
-            faith = agreement(
-                segmenter.classes,
-                torch.cat([segmenter.classify(part) for part in kept.chunks(looked)]),
-                told["mask"].to(torch.int16)[torch.arange(count) % len(told["mask"])],
-                *in_parts.found(segmenter, real, looked),
-            )
+            asked = told["mask"].to(torch.int16)[torch.arange(count) % len(told["mask"])]
+            seen = in_parts.found(segmenter, real, looked)
+            classified = [torch.cat([segmenter.classify(some) for some in keeper.chunks(looked)])
+                          for keeper in (kept, free) if keeper is not None]  # fmt: skip
+            faith, *without = [agreement(segmenter.classes, found, asked, *seen) for found in classified]
+            if without:
+                faith = replace(faith, floor=without[0].score)
             used.check(advice)
     tiles = "" if way.tile is None else TILED.format(tile=way.tile, overlap=way.overlap)
     evaluation = Evaluation(
@@ -256,7 +283,7 @@ def measuring(
         steps=way.steps,
         guidance=way.guidance,
         network=embed.name,
-        metrics=table.rows(near, cover, faith),
+        metrics=table.rows(near, cover, faith, floor),
         copies=int(copies.flagged.sum()),
         seconds_per_image=seconds / mine,
         device=str(device),
@@ -324,7 +351,8 @@ def evaluate(run: str | Path, path: str | Path, **options: Any) -> Evaluation | 
         run: a run folder.
         path: the data: its split `test`, or `val`, is what is measured against, `train` what copies are looked for in.
         **options: `n`, pictures to draw; `seed`, `batch`, `memory`, `backend` and how to draw, as in `sample`;
-            `network`, the feature network ("compact" or "inception-v3"); `skip_bad`. Of a run that finds masks: `n`,
+            `network`, the feature network ("compact" or "inception-v3"); `mask_free`, to draw as many without a mask
+            for the floor; `skip_bad`. Of a run that finds masks: `n`,
             images or scans to segment; `seed`, `batch`, `steps`, `sampler`, `draws` and how they `merge`; `skip_bad`.
 
     Scans are segmented whole, in windows, as by `predict`, and measured on their own grids in millimetres.
@@ -341,7 +369,7 @@ def _given(options: dict[str, Any], foreign: tuple[str, ...], why: str) -> dict[
     """The options but for those of the other kind of runs, none of which may have been asked for."""
     for name in foreign:
         if options.get(name) is not None:
-            raise WrongUse(f"--{name} says nothing here: {why}")
+            raise WrongUse(f"--{name.replace('_', '-')} says nothing here: {why}")
     return {name: value for name, value in options.items() if name not in foreign}
 
 

@@ -22,6 +22,7 @@ def evaluate(
     network: str | None = None,
     draws: Whole | None = None,
     merge: Literal["mean", "staple"] | None = None,
+    mask_free: bool = False,
     skip_bad: bool = False,
     drawing: Drawing = Drawing(),
     json: bool = False,
@@ -42,6 +43,7 @@ def evaluate(
             figures.
         network: whose features are compared: compact, which is bundled, or inception-v3, which asks for your weights.
         draws: masks drawn for an image, by a run that finds masks.
+        mask_free: draw as many pictures without a mask as well: what they get is the floor of the figures.
         merge: how they become one: by the mean of their probabilities, or by staple.
         skip_bad: leave out files that cannot be used instead of stopping.
         json: print one JSON document.
@@ -57,6 +59,7 @@ def evaluate(
         network=network,
         draws=draws,
         merge=merge,
+        mask_free=mask_free or None,
         skip_bad=skip_bad,
         **drawing.options(),
     )

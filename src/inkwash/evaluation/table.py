@@ -10,15 +10,22 @@ from inkwash.evaluation.report import Metric
 METRICS = ("mask faithfulness", "FID", "KID", "precision", "recall", "density", "coverage")
 
 
-def rows(near: Fidelity, cover: Coverage, faith: Faithfulness | None) -> list[Metric]:
-    """All figures, the most telling first."""
-    faithful = [] if faith is None else [_faithful(faith)]
+def rows(near: Fidelity, cover: Coverage, faith: Faithfulness | None, free: Fidelity | None = None) -> list[Metric]:
+    """All figures, the most telling first.
+
+    Args:
+        free: of pictures that were drawn without a mask, the floor; `faith` has theirs as its own then.
+    """
+    faithful = [] if faith is None else [_faithful(faith, free is not None)]
     real = "the ceiling is what held-out real ones get"
+    if free is not None:
+        real += ", the floor what those drawn without a mask do"
     return [
         *faithful,
         Metric(
             name="FID",
             value=near.fid,
+            floor=None if free is None else free.fid,
             ceiling=near.fid_floor,
             better="lower",
             about=f"Fréchet distance to the training pictures ({near.count} drawn); {real}.",
@@ -26,6 +33,7 @@ def rows(near: Fidelity, cover: Coverage, faith: Faithfulness | None) -> list[Me
         Metric(
             name="KID",
             value=near.kid,
+            floor=None if free is None else free.kid,
             ceiling=near.kid_floor,
             better="lower",
             about=f"Kernel distance to the training pictures, unbiased for few pictures; {real}.",
@@ -72,7 +80,8 @@ def notes(near: Fidelity, network: FeatureNetwork, memory: Memorisation, faith: 
     return found
 
 
-def _faithful(faith: Faithfulness) -> Metric:
+def _faithful(faith: Faithfulness, free: bool) -> Metric:
+    floor = "is of pictures drawn without a mask" if free else "scores it against other masks"
     return Metric(
         name="mask faithfulness",
         value=faith.score.mean,
@@ -82,5 +91,5 @@ def _faithful(faith: Faithfulness) -> Metric:
         ceiling=faith.ceiling.mean,
         better="higher",
         about="Dice between the mask a picture was drawn from and the one that a segmenter trained on real pictures "
-        "finds in it; the floor scores it against other masks, the ceiling is the segmenter on held-out real pictures.",
+        f"finds in it; the floor {floor}, the ceiling is the segmenter on held-out real pictures.",
     )
