@@ -173,3 +173,67 @@ def test_a_scan_that_would_change_its_grid_is_bad(grey: Path, tmp_path: Path) ->
     assert [problem.name for problem in made.bad] == ["scan.nii"]
     assert "changes the size" in made.bad[0].reason
     assert len(made.restored) == 1
+
+
+def series(folder: Path) -> tuple[list[Path], np.ndarray]:
+    """Four slices of a DICOM series that names its patient, and what they measure."""
+    pydicom = pytest.importorskip("pydicom")
+    uid = pydicom.uid
+    folder.mkdir(parents=True)
+    voxels = np.random.default_rng(0).normal(700, 150, (4, 20, 17)).round().clip(0, 4095)
+    study, one = uid.generate_uid(), uid.generate_uid()
+    paths = []
+    for k, plane in enumerate(voxels):
+        data = pydicom.Dataset()
+        data.SOPClassUID, data.SOPInstanceUID, data.Modality = uid.CTImageStorage, uid.generate_uid(), "CT"
+        data.StudyInstanceUID, data.SeriesInstanceUID, data.FrameOfReferenceUID = study, one, study
+        data.PatientName, data.PatientID = "Quillfeather^Ottoline", "PID-77-4242"
+        data.ImageOrientationPatient, data.ImagePositionPatient = [1, 0, 0, 0, 0.8, 0.6], [3, -4, 2.5 * k]
+        data.PixelSpacing, data.SliceThickness, data.InstanceNumber = [0.7, 0.9], 2.5, k + 1
+        data.Rows, data.Columns, data.SamplesPerPixel, data.PhotometricInterpretation = 20, 17, 1, "MONOCHROME2"
+        data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 12, 11, 0
+        data.RescaleSlope, data.RescaleIntercept = 0.5, -100
+        data.PixelData = plane.astype(np.uint16).tobytes()
+        data.file_meta = pydicom.dataset.FileMetaDataset()
+        data.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
+        paths.append(folder / f"{k}.dcm")
+        pydicom.dcmwrite(paths[-1], data, enforce_file_format=True)
+    return paths, voxels * 0.5 - 100
+
+
+def test_a_dicom_series_becomes_one(grey: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pydicom = pytest.importorskip("pydicom")
+    paths, values = series(tmp_path / "ottoline" / "scan")
+    out = tmp_path / "out"
+    # Measured without noise: what comes back is what was handed in, to a stored unit of 0.5.
+    words = ["--operator", "denoise:noise=0", "--by", "ddnm", "--steps", "2", "--draws", "2"]
+    assert main(["predict", str(grey), str(tmp_path / "ottoline"), "--out", str(out), *words]) == 0
+    said = capsys.readouterr()
+    (one,) = json.loads((out / "restorations.json").read_text())["restored"]
+    assert one["notes"] == []
+    made = [pydicom.dcmread(path) for path in sorted((out / one["files"]["estimate"]).iterdir())]
+    assert len(made) == 4
+    for new, path, plane in zip(made, paths, values, strict=True):
+        old = pydicom.dcmread(path)
+        for same in ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "BitsStored", "RescaleSlope"):
+            assert new[same].value == old[same].value
+        assert new.SeriesInstanceUID != old.SeriesInstanceUID
+        assert list(new.ImageType) == ["DERIVED", "SECONDARY"]
+        assert np.abs(new.pixel_array * 0.5 - 100 - plane).max() <= 0.5
+    assert one["files"]["std"].endswith(".nii.gz")
+    written = "".join(path.read_text() for path in (out / "restorations.json", out / "restorations.html"))
+    for text in (said.out, said.err, written, " ".join(str(p.relative_to(out)) for p in out.rglob("*"))):
+        assert "ottoline" not in text.lower()
+
+
+def test_a_series_that_cannot_be_derived_from_is_a_nifti_file(grey: Path, tmp_path: Path) -> None:
+    pydicom = pytest.importorskip("pydicom")
+    for path in series(tmp_path / "scan")[0]:
+        data = pydicom.dcmread(path)
+        del data.StudyInstanceUID
+        pydicom.dcmwrite(path, data)
+    made = restore_files(grey, tmp_path / "scan", operator="denoise:noise=5", out=tmp_path / "out", steps=2, draws=1)
+    (one,) = made.restored
+    assert one.files["estimate"].endswith("_restored.nii.gz")
+    assert "a class, a study" in one.notes[0]
+    assert one.notes[0] in str(made)

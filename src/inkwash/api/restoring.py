@@ -22,7 +22,8 @@ from inkwash.api.targets import Target, Targets, gather
 from inkwash.atomic import write_text
 from inkwash.data.picture import Picture, Pixels, Unreadable
 from inkwash.data.report import Problem
-from inkwash.data.volumes import identity, nifti
+from inkwash.data.volumes import dicom_image, identity, nifti
+from inkwash.data.volumes.dicom import DicomVolume
 from inkwash.data.volumes.volume import Volume
 from inkwash.errors import Failed, WrongUse
 from inkwash.evaluation.pictures import as_channels
@@ -43,7 +44,8 @@ class Restored(BaseModel):
 
     Attributes:
         size: of the estimate, `(H, W)`, of a scan with its slices before.
-        files: `estimate` and, of several draws, `std`, relative to the folder.
+        files: `estimate` and, of several draws, `std`, relative to the folder; a DICOM series is a folder itself.
+        notes: what one should know of the files.
         std: mean over the pixels, in the file's own values.
         evaluations: of the network, all draws together.
     """
@@ -56,6 +58,7 @@ class Restored(BaseModel):
     std: float
     evaluations: int
     seconds: float
+    notes: list[str] = []
 
 
 class Restorations(BaseModel):
@@ -78,7 +81,9 @@ class Restorations(BaseModel):
     bad: list[Problem]
 
     def __str__(self) -> str:
-        lines = [f"{made.files['estimate']}  ({made.seconds:.1f} s)" for made in self.restored]
+        lines = []
+        for made in self.restored:
+            lines += [f"{made.files['estimate']}  ({made.seconds:.1f} s)", *(f"  {note}" for note in made.notes)]
         lines.append(f"{len(self.restored)} restored" + (f", {len(self.bad)} bad" if self.bad else ""))
         return "\n".join(lines)
 
@@ -137,9 +142,9 @@ def restore_files(run: str | Path, path: str | Path, **options: Any) -> Restorat
     """Restore pictures and scans; written to `out`: the mean of the draws, and their standard deviation by pixels.
 
     A picture keeps its channels, its bit depth (8 or 16 bits) and its size, or grows by what the operator shrank it. A
-    scan of one channel is restored slice by slice, as its slices lie, between its least and its largest value, and
-    written as NIfTI in float32 with its affine to the last bit; operators that change the size of a slice are refused
-    there.
+    scan of one channel is restored slice by slice, as its slices lie, between its least and its largest value. DICOM
+    becomes a series derived from it, in as many bits; every other scan, and the standard deviation, is written as NIfTI
+    in float32 with its affine to the last bit. Operators that change the size of a slice are refused there.
 
     Args:
         run: a run folder of a generator of pictures: the prior.
@@ -218,8 +223,8 @@ class _Restorer:
         low, high = _ends(volume)
         folder = self.out if self.out.exists() else empty_folder(self.out)
         done, sums, preview = 0, 0.0, None
+        notes: list[str] = []
         with Draft(folder, target.stem) as draft, tempfile.TemporaryFile(dir=folder) as spreads:
-            header = nifti.header_like(volume)
 
             def restored() -> Iterator[Pixels]:
                 nonlocal done, sums, preview
@@ -240,7 +245,7 @@ class _Restorer:
                         yield values.numpy()
 
             yield Progress(f"restoring {which}", 0, slices)
-            nifti.write(draft.path("restored", ".nii.gz"), header, "float32", 1, restored())
+            self._write(draft, volume, restored(), notes)
             yield Progress(f"restoring {which}", slices, slices)
             if self.how["draws"] > 1:
                 spreads.seek(0)
@@ -254,9 +259,23 @@ class _Restorer:
             Restored(
                 name=target.name, size=volume.grid.shape, files=files,
                 std=round(sums / (slices * size[0] * size[1]), 6), evaluations=steps * self.how["draws"] * slices,
-                seconds=round(time.monotonic() - start, 3),
+                seconds=round(time.monotonic() - start, 3), notes=notes,
             )
         )  # fmt: skip
+
+    def _write(self, draft: Draft, volume: Volume, slices: Iterator[Pixels], notes: list[str]) -> None:
+        """Write the estimate of a scan as the scan is written: DICOM as a series, what else there is as NIfTI."""
+        if isinstance(volume, DicomVolume):
+            try:
+                dicom_image.check(volume)
+            except Unreadable as error:
+                notes.append(f"restored, it is a NIfTI file: the scan {error}")
+            else:
+                path = draft.path("restored", ".dcm" if len(volume.headers) == 1 else "")
+                by = f"{self.operator} by {self.how['by']}"
+                dicom_image.write(path, volume, slices, f"restored: {self.operator}"[:64], by)
+                return
+        nifti.write(draft.path("restored", ".nii.gz"), nifti.header_like(volume), "float32", 1, slices)
 
 
 def _ends(volume: Volume) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """Masks as DICOM segmentations, by highdicom: each linked to the series that it was found in.
 
-A segmentation belongs into the patient's study, so it carries the identity of its source. It is the only file that
-does.
+A segmentation belongs into the patient's study, so it carries the identity of its source. It and what is derived from a
+series (`dicom_image.py`) are the only files that do.
 """
 
 import logging
