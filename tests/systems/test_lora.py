@@ -140,6 +140,22 @@ def test_faster_convolutions_give_the_same(prior, monkeypatch, tmp_path):
     torch.testing.assert_close(system.generate(2, seed=1), plain, rtol=0, atol=1e-3)
 
 
+@pytest.mark.slow
+def test_an_exported_network_has_its_adapters_in_it_and_weighs_them_no_more(prior, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    data = write_discs(tmp_path / "discs.npz")
+    run = inkwash.train(
+        "lora", data, out=tmp_path / "run", steps=3, size=16, batch=4, set={"prior": str(prior[1]), "warmup": 0}
+    )
+    inkwash.export(run.path)
+    plain, exported = inkwash.load(run.path), prepare(inkwash.load(run.path), run.path, "onnx")
+    with torch.no_grad():
+        torch.testing.assert_close(exported.generate(2, seed=1), plain.generate(2, seed=1), rtol=0, atol=1e-3)
+        with pytest.raises(WrongUse, match="the exported network has it at 1"):
+            exported.generate(1, adapter_weight=0.5)
+
+
 def test_only_adapters_learn_and_only_they_are_kept(prior):
     system = adapted(prior[1]).train()
     randomised(system.denoiser.network).train()

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from inkwash.errors import WrongUse
+from inkwash.nets.weighed import Weighed
 from inkwash.training.run import Run
 
 FOLDER = "export"
@@ -123,6 +124,9 @@ class OnnxNetwork(nn.Module):
         if torch.is_grad_enabled():
             return self.network(z, t, **condition)
         refuse_cache(condition)
+        weight = next((part.weight for part in self.network.modules() if isinstance(part, Weighed)), 1.0)
+        if weight != 1.0:
+            raise WrongUse(f"an adapter's weight {weight:g}: the exported network has it at 1: use --backend torch")
         extra = [name for name, value in condition.items() if value is not None and name not in self.conditions]
         if extra:
             raise WrongUse(f"{extra[0]}: the exported network takes none: use --backend torch")

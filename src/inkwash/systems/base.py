@@ -335,13 +335,13 @@ class Generator(System):
         """Count what was learned beside a frozen prior this much from now on: 1 as trained, 0 is the prior.
 
         Raises:
-            WrongUse: nothing was, or an exported network stands in its place; the weight is below 0 or not finite.
+            WrongUse: nothing was; the weight is below 0 or not finite.
         """
         found = self._weighed()
         if not found:
             raise WrongUse(
                 f"an adapter's weight {weight:g} is for what was learned beside a frozen prior (controlnet, lora), and "
-                f"this {self.name} has nothing of the kind" + ", or was exported with it" * (weight != 1.0)
+                f"this {self.name} has nothing of the kind"
             )
         if not 0.0 <= weight < float("inf"):
             raise WrongUse(f"an adapter's weight is 0 or more, 1 as it was trained, not {weight:g}")
