@@ -74,7 +74,7 @@ def autoddpm(
             "anoddpm DATA --set noise=gaussian"
         )
     denoiser, keys = clip()(system.denoiser), keyed(first, len(x), 1)
-    solver, grid = recipes.sampler("ddpm", denoiser.corruption, max(1, round(steps / strength)))
+    solver, grid = recipes.sampler("ddpm", system.denoiser.corruption, max(1, round(steps / strength)))
     low, below = strength / _LOWER, grid.start_at(strength / _LOWER)
     count = len(grid.start_at(strength))
     total = count + len(below) + (_WALKS - 1) * (len(below) - 1)
