@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
+from scipy import ndimage
 from torch import Tensor
 
 from inkwash.data.picture import Pixels
@@ -37,12 +38,14 @@ class Classical:
         takes: whether it is made for an operator.
         run: `run(operator, y, std, strength)`, of one measurement, to one image in [-1, 1].
         tuned: whether its `strength` is worth choosing; 1 is the library's own weight.
+        told: whether it uses the level of the noise it is told, so that another one is another result.
     """
 
     about: str
     takes: Callable[[Operator], bool]
     run: Restore
     tuned: bool = True
+    told: bool = False
 
     def restore(self, measurement: Measurement, y: Float[Tensor, "b ..."], strength: float = 1.0) -> Tensor:
         """One image for each measurement, `(B, *shape)`.
@@ -52,8 +55,8 @@ class Classical:
         """
         if not self.takes(measurement.operator):
             raise WrongUse(f"it isn't made for the operator {measurement.name}")
-        std = measurement.std(y)
-        return torch.stack([self.run(measurement.operator, one, std, strength) for one in y]).clamp(-1, 1)
+        rows = [self.run(measurement.operator, one, measurement.std(one[None]), strength) for one in y]
+        return torch.stack(rows).clamp(-1, 1)
 
 
 def classical(name: str) -> Classical:
@@ -95,6 +98,14 @@ def _nlm(operator: Operator, y: Tensor, std: float, strength: float) -> Tensor:
         fast_mode=True, channel_axis=None if grey else -1,
     )  # fmt: skip
     return _image(found.reshape(pixels.shape), y)
+
+
+def _median(operator: Operator, y: Tensor, std: float, strength: float) -> Tensor:
+    return torch.from_numpy(ndimage.median_filter(y.numpy(), (1, *[5] * (y.ndim - 1)))).to(y)
+
+
+def _smoothed(operator: Operator, y: Tensor, std: float, strength: float) -> Tensor:
+    return torch.from_numpy(ndimage.gaussian_filter(y.numpy(), (0, *[1.5] * (y.ndim - 1)))).to(y)
 
 
 def _tv_denoised(y: Tensor, weight: float) -> Tensor:
@@ -244,7 +255,9 @@ def _anything(operator: Operator) -> bool:
 
 CLASSICAL: dict[str, Classical] = {
     "none": Classical("an image without any prior: the inverse, or what was measured", _anything, _guess, tuned=False),
-    "bm3d": Classical("collaborative filtering of blocks (bm3d)", _denoises, _bm3d, tuned=False),
+    "median": Classical("the median of 5 x 5 pixels (SciPy)", _denoises, _median, tuned=False),
+    "gaussian": Classical("a Gaussian blur of 1.5 pixels (SciPy)", _denoises, _smoothed, tuned=False),
+    "bm3d": Classical("collaborative filtering of blocks (bm3d)", _denoises, _bm3d, tuned=False, told=True),
     "nlm": Classical("non-local means (scikit-image)", _denoises, _nlm),
     "tv": Classical("total variation (scikit-image)", _is_linear, _tv),
     "wavelet": Classical("thresholds of wavelets (scikit-image)", _is_linear, _wavelet),

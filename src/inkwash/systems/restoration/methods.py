@@ -4,6 +4,7 @@ Each takes any operator that its mathematics allows. The number of steps, the gr
 best on a validation split (docs/restoration.md); papers' own values stand beside them where they differ.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from inkwash.denoise.base import Denoiser
 from inkwash.errors import WrongUse, unknown
 from inkwash.operators.base import Linear, Operator, Spectral
 from inkwash.operators.light import Illuminated
-from inkwash.operators.mask import Masked
+from inkwash.operators.mask import Identity, Masked
 from inkwash.sampling.ddim import DDIM
 from inkwash.sampling.dps import DPS, MCG
 from inkwash.sampling.gaussian import gaussian
@@ -68,6 +69,7 @@ class Method:
         grid: how its times are spread.
         run: the walk, over a grid.
         share: how many evaluations one step of the grid takes.
+        random: whether draws differ.
     """
 
     reads: str
@@ -76,6 +78,7 @@ class Method:
     grid: str
     run: Callable[[Problem, Grid], Iterator[Step]]
     share: int = 1
+    random: bool = True
 
     def restore(self, problem: Problem, steps: int | None = None) -> Iterator[Step]:
         """Walk to images that explain the measurement; the last step's `z` holds them.
@@ -151,7 +154,20 @@ def _repaint(p: Problem, grid: Grid) -> Iterator[Step]:
 
 def _unimie(p: Problem, grid: Grid) -> Iterator[Step]:
     # It finds gain and veil itself; what the operator says of them is not looked at.
-    return unimie(p.denoiser, grid, p.y, noise=p.noise, std=max(p.std / 2, 0.02))
+    return unimie(p.denoiser, grid, p.y, noise=p.noise, std=max(p.std / 2, 0.01))
+
+
+def _one_step(p: Problem, grid: Grid) -> Iterator[Step]:
+    """What is believed of the images at the time whose noise is the measurement's: their posterior mean.
+
+    `alpha y` is then distributed as `z_t` is, so the belief is `E[x | y]`, exactly where the denoiser is exact (Efron
+    2011 tells how Tweedie's formula reads it off a score). There is nothing to draw, and no grid.
+    """
+    corruption = gaussian(p.denoiser)
+    level = torch.tensor(-2 * math.log(max(p.std, 1e-6)), dtype=torch.float64)
+    t = float(corruption.time_of(level))
+    posterior = clip()(p.denoiser)(corruption.at(t).alpha * p.y, t)
+    yield Step(0, 1, t, 0.0, posterior.mean, posterior)
 
 
 _REPAINT = 5
@@ -165,5 +181,6 @@ METHODS: dict[str, Method] = {
     "mcg": Method("mcg", Linear, 200, "uniform", _mcg),
     "red-diff": Method("red-diff", Operator, 200, "uniform", _reddiff),
     "repaint": Method("repaint", Masked, 200, "uniform", _repaint, _REPAINT),
+    "one-step": Method("tweedie", Identity, 1, "uniform", _one_step, random=False),
     "unimie": Method("unimie", Illuminated, 50, "log-snr", _unimie),
 }
