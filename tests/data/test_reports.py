@@ -26,7 +26,7 @@ def test_everything_is_counted(draw, blob, tmp_path):
         "sizes": {"min": (30, 20), "median": (32, 20), "max": (35, 20)},
         "modes": {"RGB": 6}, "channels": 3, "bits": 8, "classes": {"a": 3, "b": 3}, "masks": 6, "empty_masks": 1,
         "splits": {"train": 6}, "split_rule": "all in train: 6 different pictures are too few to split", "groups": 0,
-        "duplicates": [], "near_duplicates": [], "annotators": 1, "measured": 0,
+        "duplicates": [], "near_duplicates": [], "annotators": 1, "measured": 0, "captions": 0,
         "problems": [{"name": "images/a/9.png", "reason": "has no mask"}],
         "trains": [
             "ddpm: unconditional", "ddpm: class-conditional (2 classes)", "polyp-ddpm: mask-to-image (2 mask classes)",

@@ -1,4 +1,4 @@
-"""Volumes that a generator draws: trained on scans, written as NIfTI where scans lie, and what can't be done with them."""
+"""Volumes that a generator draws: trained on scans, written as NIfTI where scans lie; and what is refused."""
 
 from pathlib import Path
 

@@ -73,7 +73,8 @@ class Arrays(Source):
             more = tuple(f"{array}[{i}]" for role, array in chosen.items() if role.startswith("mask "))
             measured = f"{chosen['measured']}[{i}]" if "measured" in chosen else None
             image, label, group = f"{chosen['image']}[{i}]", cell.get("label"), cell.get("group")
-            found.items.append(Item(image, mask, label, split, group, more, measured))
+            caption = cell.get("caption") or None
+            found.items.append(Item(image, mask, label, split, group, more, measured, caption))
         return found
 
     def _medmnist(self, parts: list[str]) -> Found:

@@ -71,6 +71,8 @@ class Collection:
         seen = copy.copy(self._looked())
         assert len(splits) == len(seen.items)
         seen.splits, seen.split_rule = list(splits), rule
+        # The words of captions are those of the training split.
+        seen.__dict__.pop("captions", None)
         other = Collection(self.source, self.found, self.skip_bad)
         other._survey, other.fit = seen, self.fit
         return other
@@ -135,6 +137,7 @@ class Collection:
             classes=seen.classes,
             mask_classes=seen.table.classes if seen.table else None,
             pairs=bool(seen.measured),
+            captions=seen.captions,
         )
         number = {name: k for k, name in enumerate(seen.classes or ())}
         labels = [number.get(item.label or "", -1) for item in items] if seen.classes else None
@@ -153,7 +156,8 @@ class Collection:
             digests += [(seen.masks[i], *seen.annotations[i])[k].digest for i, k in pairs]
         if others is not None:
             digests += [facts.digest for i in chosen for facts in seen.annotations[i]]
-        return ImageSet(reading, spec, labels, digests)
+        captions = tuple(item.caption or "" for item in items) if seen.captions else None
+        return ImageSet(reading, spec, labels, digests, captions)
 
     def _tiles(self, index: int, size: tuple[int, int]) -> Iterator[Place]:
         """Where the tiles of a picture lie."""

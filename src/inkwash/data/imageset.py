@@ -36,17 +36,28 @@ class ImageSet:
     Attributes:
         spec: what a system needs to know to be built for this data.
         names: the name of each picture in its collection.
+        captions: what is written of each picture, "" where nothing is; None where nothing is of any.
         fingerprint: hash of the contents and of how they are read; the same data has the same one anywhere.
     """
 
-    def __init__(self, reading: Reading, spec: DataSpec, labels: list[int] | None, digests: list[str]) -> None:
-        self.spec, self.names = spec, reading.images
+    def __init__(
+        self,
+        reading: Reading,
+        spec: DataSpec,
+        labels: list[int] | None,
+        digests: list[str],
+        captions: tuple[str, ...] | None = None,
+    ) -> None:
+        self.spec, self.names, self.captions = spec, reading.images, captions
         self._reading = reading
         self._labels = None if labels is None else torch.tensor(labels, dtype=torch.int64)
         table = reading.table.model_dump() if reading.table else None
         how = [digests, labels, reading.channels, reading.size, reading.fit, sorted(reading.ranges.items()), table]
-        key = json.dumps([cache.VERSION, reading.dtype, *how]).encode()
+        # Captions are appended, so that the cache of what has none is found as before.
+        key = json.dumps([cache.VERSION, reading.dtype, *how, *([] if captions is None else [captions])]).encode()
         self.fingerprint = hashlib.blake2b(key, digest_size=16).hexdigest()
+        words = spec.captions
+        self._tokens = None if words is None else torch.tensor([words.tokens(text) for text in captions or ()])
         self._images: Pixels | None = None
         self._masks: Pixels | None = None
         self._measured: Pixels | None = None
@@ -83,7 +94,8 @@ class ImageSet:
 
         Returns:
             `image` float32 in [-1, 1] `(B, C, H, W)`; where present `measured`, the same picture as it was measured;
-            `mask` int64 `(B, H, W)` and `label` int64 `(B,)`, -1 for a picture without one.
+            `mask` int64 `(B, H, W)`; `label` int64 `(B,)`, -1 for a picture without one; and `caption` int64 `(B, L)`,
+            the numbers of its words, -1 where there are no more.
         """
         for _ in self.prepare():
             pass
@@ -96,6 +108,8 @@ class ImageSet:
             batch["mask"] = torch.from_numpy(self._masks[at]).to(torch.int64)
         if self._labels is not None:
             batch["label"] = self._labels[indices]
+        if self._tokens is not None:
+            batch["caption"] = self._tokens[indices]
         for pixels in (self._images, self._measured, self._masks):
             if isinstance(pixels, np.memmap):
                 # The pages were copied; the system keeps them for the next time, but not as this process's.

@@ -18,6 +18,7 @@ class Item:
     Attributes:
         annotations: the masks of further annotators; `mask` is the first one's.
         measured: the same picture as it was measured, noisy for example; `image` is then the clean one.
+        caption: what is written of it.
     """
 
     image: str
@@ -27,6 +28,7 @@ class Item:
     group: str | None = None
     annotations: tuple[str, ...] = ()
     measured: str | None = None
+    caption: str | None = None
 
     @property
     def masks(self) -> tuple[str, ...]:

@@ -13,12 +13,13 @@ from inkwash.data.picture import SUFFIXES, Unreadable
 from inkwash.data.source import Source
 from inkwash.errors import WrongUse, unknown
 
-ROLES = ("image", "measured", "mask", "label", "split", "group")
+ROLES = ("image", "measured", "mask", "label", "split", "group", "caption")
 IMAGE_WORDS = ("image", "images", "img", "filename", "file", "path", "picture", "photo")
 _MASK_WORDS = ("mask", "masks", "segmentation", *sorted(MASKS - {"mask", "masks", "segmentation"}))
 _LABEL_WORDS = ("label", "labels", "class", "classes", "cls", "category", "diagnosis", "dx", "target", "grade")
 _GROUP_WORDS = ("patient", "subject", "case", "person", "lesion", "group")
 _SPLIT_WORDS = ("split", "splits", "subset", "partition", "fold", "set")
+_CAPTION_WORDS = ("caption", "captions", "prompt", "prompts")
 _IDENTIFIER = frozenset(("id", "no", "nr", "number", "name", "code"))
 
 
@@ -33,7 +34,8 @@ def read_lists(source: Source, names: list[str], columns: Mapping[str, str]) -> 
     pictures.
 
     Args:
-        columns: role (`image`, `measured`, `mask`, `label`, `split`, `group`) to column, over what is recognised.
+        columns: role (`image`, `measured`, `mask`, `label`, `split`, `group`, `caption`) to column, over what is
+            recognised.
     """
     tables = {}
     for name in names:
@@ -150,6 +152,9 @@ def choose(
         if named:
             chosen["split"] = named[0]
             del facts[named[0]]
+    if "caption" not in chosen and (named := _ranked(list(facts), _CAPTION_WORDS)):
+        chosen["caption"] = named[0]
+        del facts[named[0]]
     if "group" not in chosen:
         named = [c for c in _ranked(list(facts), _GROUP_WORDS) if set(_words(c)) <= {*_GROUP_WORDS, *_IDENTIFIER}]
         # A column called `group` may be any grouping; one that the given split cuts through isn't one of patients.
@@ -241,6 +246,6 @@ def _read(
             part = SPLITS.get(cell.get("split", "").lower()) or split
             further = [resolve(value) for role, value in cell.items() if role.startswith("mask ")]
             more = tuple(name for name in further if name is not None)
-            label, group = cell.get("label") or None, cell.get("group") or None
-            found.items.append(Item(image, mask, label, part, group, more, measured))
+            label, group, caption = (cell.get(role) or None for role in ("label", "group", "caption"))
+            found.items.append(Item(image, mask, label, part, group, more, measured, caption))
     return found

@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from inkwash.data.arrays import Arrays
+from inkwash.data.captions import attached
 from inkwash.data.collection import Collection
 from inkwash.data.layout import read_layout
 from inkwash.data.listing import is_list, read_lists
@@ -30,8 +31,8 @@ def open_collection(
     Args:
         path: where the data lies.
         skip_bad: leave out files that can't be used; otherwise they stop `images`.
-        columns: which column of a list (or array of a `.npz`) is the `image`, `measured`, `mask`, `label`, `split` or
-            `group`, where what is recognised isn't what is meant.
+        columns: which column of a list (or array of a `.npz`) is the `image`, `measured`, `mask`, `label`, `split`,
+            `group` or `caption`, where what is recognised isn't what is meant.
 
     Raises:
         WrongUse: the path does not exist, may not be read, is of no known kind, or holds no pictures.
@@ -60,7 +61,7 @@ def open_collection(
         found = read_pairs(source.names) or read_layout(source.names)
     if not found.items and not found.problems:
         raise WrongUse(f"{path}: holds no pictures{_instead(source)}")
-    return Collection(source, found, skip_bad)
+    return Collection(source, found if "caption" in found.columns else attached(source, found), skip_bad)
 
 
 def _scans(source: Source) -> Cases | None:

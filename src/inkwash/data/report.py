@@ -55,6 +55,7 @@ class Report(BaseModel):
         near_duplicates: pairs of pictures that are nearly the same, where they lie in different splits.
         annotators: the most masks that a picture has.
         measured: how many pictures come as measured and clean.
+        captions: how many pictures have a caption.
         trains: what can be trained on it.
         warnings: what deserves a look before training.
     """
@@ -78,6 +79,7 @@ class Report(BaseModel):
     empty_masks: int
     annotators: int
     measured: int
+    captions: int
     splits: dict[str, int]
     split_rule: str
     groups: int
@@ -98,6 +100,7 @@ class Report(BaseModel):
             ("read as", f"{_CHANNELS.get(self.channels, f'{self.channels} channels')}, {self.bits} bits"),
             ("classes", _counts(self.classes)),
             ("masks", f"{self.masks}, {self.empty_masks} of them empty" if self.masks else ""),
+            ("captions", str(self.captions) if self.captions else ""),
             ("pairs", f"{self.measured}, measured and clean" if self.measured else ""),
             ("annotators", f"up to {self.annotators} a picture" if self.annotators > 1 else ""),
             ("mask classes", ", ".join(f"{k}: {c.value} ({c.share:.2%})" for k, c in enumerate(self.mask_classes))),
@@ -136,6 +139,7 @@ def make_report(source: Source, seen: Survey) -> Report:
         mask_classes=_mask_classes(seen),
         masks=len(seen.masks),
         measured=len(seen.measured),
+        captions=sum(item.caption is not None for item in seen.items),
         empty_masks=empty,
         annotators=max((len(item.masks) for item in seen.items), default=0),
         splits={s: seen.splits.count(s) for s in SPLIT_NAMES if s in seen.splits},
@@ -186,6 +190,8 @@ def _trains(seen: Survey, empty: int) -> list[str]:
     kinds = ["ddpm: unconditional"]
     if seen.classes:
         kinds.append(f"ddpm: class-conditional ({len(seen.classes)} classes)")
+    if seen.captions:
+        kinds.append(f"ldm: text-to-image ({len(seen.captions.words)} words)")
     if seen.measured:
         kinds.append("dncnn, sr3, i2sb: measured-to-clean (--set operator=measured --fit tiles)")
     if seen.table and empty < len(seen.masks):

@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from inkwash.data.captions import Captions
+
 
 class DataSpec(BaseModel):
     """The shape of one item of a data set.
@@ -12,6 +14,7 @@ class DataSpec(BaseModel):
         classes: names of the image classes, `label` counts them from 0; None where images have no label.
         mask_classes: number of mask classes, the background (class 0) among them; None where there is no mask.
         pairs: whether there is a measured picture beside each clean one.
+        captions: the words of captions; None where pictures have none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -21,3 +24,4 @@ class DataSpec(BaseModel):
     classes: tuple[str, ...] | None = None
     mask_classes: int | None = None
     pairs: bool = Field(False, exclude_if=lambda value: not value)
+    captions: Captions | None = Field(None, exclude_if=lambda value: value is None)

@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from inkwash.data import cache
+from inkwash.data.captions import Captions, words_of
 from inkwash.data.item import Found, Item
 from inkwash.data.leaks import Sample
 from inkwash.data.likeness import difference_hash
@@ -94,6 +95,14 @@ class Survey:
         if len(words) < 2:
             return None
         return tuple(sorted(words, key=lambda w: (0, int(w), w) if w.lstrip("-").isdecimal() else (1, 0, w)))
+
+    @cached_property
+    def captions(self) -> Captions | None:
+        """The words of the captions to train on, of all where none is; None where no picture has one."""
+        told = [(item.caption or "", split) for item, split in zip(self.items, self.splits, strict=True)]
+        told = [(text, split) for text, split in told if words_of(text)]
+        trained = [text for text, split in told if split == "train"]
+        return Captions.of(trained or [text for text, _ in told]) if told else None
 
     @cached_property
     def channels(self) -> int:

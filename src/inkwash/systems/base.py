@@ -66,8 +66,8 @@ class System(nn.Module, ABC):
         paper: how the paper is cited.
         task: what it does: "generation", "synthesis", "segmentation", ...
         Config: its options.
-        told: what it is told of an item besides the image: `label`, `mask`, `measured`. The rest of the data set is
-            nothing to it.
+        told: what it is told of an item besides the image: `label`, `mask`, `measured`, `caption`. The rest of the
+            data set is nothing to it.
         training_presets: by preset, the options of a training that suit it, where they aren't the general ones.
         config, spec: the options and the data it was made for, as far as it is told of them.
     """
@@ -78,7 +78,7 @@ class System(nn.Module, ABC):
     paper: ClassVar[str]
     task: ClassVar[str]
     Config: ClassVar[type[SystemConfig]]
-    told: ClassVar[tuple[Literal["label", "mask", "measured"], ...]] = ()
+    told: ClassVar[tuple[Literal["label", "mask", "measured", "caption"], ...]] = ()
     training_presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     def __init__(self, config: SystemConfig, spec: DataSpec) -> None:
@@ -90,8 +90,13 @@ class System(nn.Module, ABC):
     @classmethod
     def known(cls, spec: DataSpec) -> DataSpec:
         """What of a data set matters to the system."""
-        unknown = {"classes": ("label", None), "mask_classes": ("mask", None), "pairs": ("measured", False)}
-        return spec.model_copy(update={name: none for name, (what, none) in unknown.items() if what not in cls.told})
+        fields = {
+            "classes": ("label", None),
+            "mask_classes": ("mask", None),
+            "pairs": ("measured", False),
+            "captions": ("caption", None),
+        }
+        return spec.model_copy(update={name: none for name, (what, none) in fields.items() if what not in cls.told})
 
     @classmethod
     def check(cls, spec: DataSpec) -> None:
