@@ -2,6 +2,7 @@
 
 import json
 
+import jaxtyping
 import pytest
 import torch
 from disc_masks import trained
@@ -148,7 +149,12 @@ def test_an_exported_network_has_its_adapters_in_it_and_weighs_them_no_more(prio
     run = inkwash.train(
         "lora", data, out=tmp_path / "run", steps=3, size=16, batch=4, set={"prior": str(prior[1]), "warmup": 0}
     )
-    inkwash.export(run.path)
+    # The run-time type checks of the tests are no part of what is traced.
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        inkwash.export(run.path)
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
     plain, exported = inkwash.load(run.path), prepare(inkwash.load(run.path), run.path, "onnx")
     with torch.no_grad():
         torch.testing.assert_close(exported.generate(2, seed=1), plain.generate(2, seed=1), rtol=0, atol=1e-3)
@@ -241,6 +247,7 @@ def test_priors_that_are_told_something_tell_their_adapters(tmp_path):
     assert (system.told, system.spec.mask_classes) == (("mask",), 2)
     batch = {"image": torch.zeros(2, 1, 16, 16), "mask": torch.ones(2, 16, 16, dtype=torch.long)}
     assert system.loss(batch, noise=Noise(0, range(2)))["loss"].isfinite().all()
+    assert system.known(masks.model_copy(update={"classes": ("a",)})) == system.spec
     some, none = (system.generate(1, condition={"mask": torch.full((1, 16, 16), k)}) for k in (1, 0))
     assert (some - none).abs().max() > 1e-4
     named = SPEC.model_copy(update={"classes": ("cat", "dog")})

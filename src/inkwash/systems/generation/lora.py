@@ -104,6 +104,10 @@ class LoRA(OnPrior):
         prior.denoiser.drop = config.drop_condition
         self.denoiser, self.spec, self.told = prior.denoiser, prior.spec, prior.told
 
+    def known(self, spec: DataSpec) -> DataSpec:
+        # Asked before there is a prior, and after.
+        return self.prior.known(spec) if "_apart" in self.__dict__ else super().known(spec)
+
     def condition(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return self.prior.condition(batch)
 
