@@ -133,6 +133,7 @@ def editing(
         noise=Noise(seed, range(n)),
         source=told(source),
         target=told(condition),
+        steps=how.get("steps"),
         strength=strength,
         weight=weight,
         share=_SHARE if share is None else share,
@@ -184,7 +185,8 @@ def edit(run: str | Path, path: str | Path, **options: Any) -> Edits:
         path: the picture; it is cut to the shape of the model's and brought to its size.
         **options: `out`, a folder that is empty or doesn't exist yet; `by` (sdedit); `n` pictures (4); `strength`
             (0.5); `weight` (0.5); `share` (0.4); `condition` and `source`, as `sample` takes a condition; `other`,
-            `hide`, pictures; `seed` (0); and how to draw: `steps`, `sampler`, `guidance`.
+            `hide`, pictures; `seed` (0); and how to draw: `steps` (of what is inverted 50, and no more), `sampler`,
+            `guidance`.
 
     Raises:
         WrongUse: something handed in can't be used; nothing was written.

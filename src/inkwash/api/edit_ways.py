@@ -41,6 +41,7 @@ class Asked:
         way: how the model draws, guided; `unguided` believes as it does without guidance.
         x, other: what is noised of the picture handed in, for each that is made, and of the one to go to.
         source, target: what the picture handed in is told, and what is made of it.
+        steps: that were asked for.
         share: of the steps in which what is made attends as the picture handed in.
     """
 
@@ -51,6 +52,7 @@ class Asked:
     noise: Noise
     source: dict[str, Any]
     target: dict[str, Any]
+    steps: int | None
     strength: float
     weight: float
     share: float
@@ -186,10 +188,14 @@ def _edict(asked: Asked) -> Edict:
 
 
 def _even(asked: Asked) -> Grid:
-    """From where something of the picture is left, in the even steps that EDICT's mixing is made for."""
+    """From where something of the picture is left, in the even steps that EDICT's mixing is made for.
+
+    As many as the papers take, if nothing was said, and not as many as the model draws well in: what EDICT makes in 20
+    under guidance is noise.
+    """
     corruption = asked.system.denoiser.corruption
     low = torch.tensor(max(corruption.at(1.0).log_snr, _LEAST), dtype=torch.float64)
-    first, steps = float(corruption.time_of(low)), min(asked.way.steps, _MOST)
+    first, steps = float(corruption.time_of(low)), min(asked.steps or _MOST, _MOST)
     return Grid.of([first * (1 - k / steps) for k in range(steps)] + [0.0])
 
 

@@ -59,7 +59,7 @@ def edit(
         source: of invert, attention, null-text and interpolate, the class, or mask, of the picture handed in.
         other: of interpolate, the picture to go to.
         hide: of inpaint, a picture that is white where to draw anew.
-        steps: evaluations of the network; what is best for this model by default, of what inverts 50 at most.
+        steps: evaluations of the network; what is best for this model by default, of what inverts 50, and no more.
         sampler: a solver or solver@grid; inkwash show SYSTEM names them. Not of what inverts.
         guidance: weight of the condition; 1 is the plain conditional model.
         seed: of the noise.
