@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_unlike_healthy import SIDE, Healthy, answer, lesions
+from flat_images import SIDE, Healthy, answer, lesions
 from tiny_system import TINY
 from torch import Tensor
 
