@@ -76,7 +76,7 @@ class LoRA(OnPrior):
     paper = "Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, ICLR 2022, arXiv 2106.09685"
     task = "generation"
     Config = LoRAConfig
-    told: ClassVar[tuple[Literal["label", "mask", "measured"], ...]] = ("label", "mask")
+    told: ClassVar[tuple[Literal["label", "mask", "measured", "caption"], ...]] = ("label", "mask", "caption")
     training_presets: ClassVar[dict[str, dict[str, Any]]] = {
         "quick": {"learning_rate": 1e-3, "warmup": 20, "ema": (0.10, 0.05)},
         "paper": {"learning_rate": 2e-4, "decay": "linear"},
@@ -151,5 +151,9 @@ def _check_told(prior: Generator, spec: DataSpec, run: str) -> None:
     if theirs.classes and spec.classes and theirs.classes != spec.classes:
         known, found = ", ".join(theirs.classes), ", ".join(spec.classes)
         raise WrongUse(f"the prior {run} knows the classes {known}, and these are of {found}: leave classes out")
+    if theirs.captions and spec.captions and theirs.captions != spec.captions:
+        raise WrongUse(f"the prior {run} reads captions of other words than these: leave captions out")
     if theirs.classes and not spec.classes and prior.denoiser.drop == 0.0:
         raise WrongUse(f"the prior {run} is always told a class, and these pictures have none: it needs drop_condition")
+    if theirs.captions and not spec.captions and prior.denoiser.drop == 0.0:
+        raise WrongUse(f"the prior {run} is always told a caption, and these have none: it needs drop_condition")

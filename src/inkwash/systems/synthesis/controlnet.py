@@ -88,7 +88,8 @@ class ControlNet(OnPrior, FromMasks):
         kept = frozen_prior.needed(config.prior, self.spec, system=self.name)
         built = kept.build()
         assert isinstance(built, Generator)
-        told = "class" if built.spec.classes else "mask" if built.spec.mask_classes else ""
+        theirs = built.spec
+        told = "class" if theirs.classes else "mask" if theirs.mask_classes else "caption" if theirs.captions else ""
         if told and built.config.drop_condition == 0.0:
             raise WrongUse(f"the prior {kept.run} was never trained without a {told}: give one with drop_condition")
         self.stand_on(built)
