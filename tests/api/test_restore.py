@@ -2,11 +2,14 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from scipy import ndimage
 from tiny_run import TINY
 from torch import Tensor
 
@@ -76,6 +79,99 @@ def test_an_onnx_file_restores(discs: Path, tmp_path: Path) -> None:
     assert found.rows[1].psnr.mean > found.rows[0].psnr.mean
 
 
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """Waves, clean and as they were measured: brighter noise than any operator simulates, 5 of each in two splits."""
+    rows, columns = np.mgrid[:40, :36]
+    rng = np.random.default_rng(0)
+    for k in range(10):
+        part = "test" if k < 5 else "train"
+        clean = 120 + 60 * np.sin(rows / (4 + k / 2)) * np.cos(columns / 6)
+        for folder, pixels in (("clean", clean), ("noisy", clean + rng.normal(0, 30, clean.shape))):
+            path = tmp_path / "pairs" / folder / part / f"{k}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8)).save(path)
+    return tmp_path / "pairs"
+
+
+def test_pairs_are_restored_as_they_were_measured(pairs: Path, dncnn: Path, tmp_path: Path) -> None:
+    made = tmp_path / "dncnn"
+    inkwash.train("dncnn", pairs, out=made, steps=6, size=16, fit="tiles", batch=4,
+                  set={"layers": 3, "base": 8, "operator": "measured"})  # fmt: skip
+    found = restore(pairs, [], ["median", "gaussian", "tv", str(made)], out=tmp_path / "out")
+    assert found.images.startswith("5 images of 1 x 40 x 36, split 'test'")
+    assert "strengths chosen on 4 images of another split" in found.images
+    assert "--size" not in found.command
+    rows = {row.method: row for row in found.rows}
+    assert {row.operator for row in found.rows} == {"measured"}
+    measured = [np.asarray(Image.open(pairs / "noisy" / "test" / f"{k}.png"), float) for k in range(5)]
+    clean = [np.asarray(Image.open(pairs / "clean" / "test" / f"{k}.png"), float) for k in range(5)]
+    levels = [20 * np.log10(255 / np.sqrt(np.mean((a - b) ** 2))) for a, b in zip(measured, clean, strict=True)]
+    assert rows["none"].psnr.mean == pytest.approx(np.mean(levels), abs=1e-3)
+    smooth = [ndimage.gaussian_filter(one, 1.5) for one in measured]
+    levels = [20 * np.log10(255 / np.sqrt(np.mean((a - b) ** 2))) for a, b in zip(smooth, clean, strict=True)]
+    assert rows["gaussian"].psnr.mean == pytest.approx(np.mean(levels), abs=1e-3)
+    assert rows["gaussian"].strength is rows["median"].strength is None
+    assert rows["tv"].psnr.mean > rows["none"].psnr.mean + 4
+    assert rows["tv"].strength is not None
+
+
+def test_pairs_are_cut_and_not_shrunk(pairs: Path, tmp_path: Path) -> None:
+    found = restore(pairs, ["measured", "denoise:noise=30"], ["median"], out=tmp_path / "out", size=16)
+    plain = {row.operator: row.psnr.mean for row in found.rows if row.method == "none"}
+    # Shrunk, the measured ones would be far less noisy than those that are simulated.
+    assert plain["measured"] == pytest.approx(plain["denoise:noise=30"], abs=0.5)
+    assert found.images.startswith("80 images of 1 x 16 x 16")
+
+
+def test_the_level_that_is_told_is_chosen_on_other_pairs(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One estimate for each picture, whose multiple is the weight: the classical one is then 1."""
+    import inkwash.systems.restoration.classical as module
+
+    told: list[tuple[float, float]] = []
+    inner = module._tv
+    tv = replace(module.CLASSICAL["tv"], run=lambda o, y, std, s: told.append((std, s)) or inner(o, y, std, s))
+    monkeypatch.setitem(module.CLASSICAL, "tv", tv)
+    row = restore(pairs, [], ["tv"], out=tmp_path / "out").rows[1]
+    assert len(told) == 7 * 4 + 5
+    assert {strength for _, strength in told} == {1.0}
+    last = [std for std, _ in told[-5:]]
+    assert len(set(last)) > 1
+    assert np.mean(last) == pytest.approx(row.strength * 60 / 255, rel=0.1)
+
+
+def test_a_prior_restores_pairs_of_any_size(pairs: Path, tmp_path: Path) -> None:
+    prior = tmp_path / "prior"
+    inkwash.train("ddpm", pairs, out=prior, steps=2, size=16, fit="tiles", batch=4, set=TINY)
+    methods = [f"one-step@{prior}", f"ddrm@{prior}"]
+    found = restore(pairs, [], methods, out=tmp_path / "out", number=1, steps=2, draws=2)
+    _, one, several = found.rows
+    assert one.strength is not None
+    assert several.strength is not None
+    # There is one posterior mean, and nothing to draw.
+    assert (one.evaluations, several.evaluations) == (1, 4)
+    assert one.psnr_draw is None
+    assert several.psnr_draw is not None
+
+
+def test_data_without_pairs_holds_nothing_measured(discs: Path, tmp_path: Path) -> None:
+    with pytest.raises(WrongUse, match="holds no pairs of measured and clean pictures: two folders"):
+        restore(discs, ["measured"], ["tv"], out=tmp_path / "out")
+    with pytest.raises(WrongUse, match="holds clean pictures: say how they are measured"):
+        restore(discs, [], ["tv"], out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_whole_pictures_share_a_size(pairs: Path, tmp_path: Path) -> None:
+    for folder in ("clean", "noisy"):
+        path = pairs / folder / "test" / "0.png"
+        Image.open(path).crop((0, 0, 30, 30)).save(path)
+    with pytest.raises(WrongUse, match=r"2 sizes \(30 x 30, 40 x 36\): cut them into tiles of one, --size 128"):
+        restore(pairs, [], ["tv"], out=tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -108,7 +204,7 @@ def test_strengths_are_not_chosen_on_what_is_measured(
 ) -> None:
     import inkwash.api.restore as module
 
-    seen: list[Tensor] = []
+    seen: list[dict[str, Tensor]] = []
     inner = module._strength
 
     def watched(way, asked, others, seed):  # type: ignore[no-untyped-def]
@@ -118,7 +214,7 @@ def test_strengths_are_not_chosen_on_what_is_measured(
     monkeypatch.setattr(module, "_strength", watched)
     restore(discs, ["denoise"], ["tv"], out=tmp_path / "out", size=32)
     test = inkwash.data.open_collection(discs).images("test", 32).batch(torch.arange(7))["image"]
-    for one in seen[0]:
+    for one in seen[0]["image"]:
         assert float(np.abs((test - one).numpy()).max(axis=(1, 2, 3)).min()) > 0.1
 
 

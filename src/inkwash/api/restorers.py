@@ -27,6 +27,7 @@ from inkwash.systems.restoration.methods import METHODS, method
 from inkwash.systems.restoration.restorer import Restoration, restore
 from inkwash.systems.restoration.supervised import Supervised
 
+Run = Callable[[Measurement, Float[Tensor, "b ..."], int, float], Restoration]
 STRENGTHS = (0.25, 0.5, 0.71, 1.0, 1.41, 2.0, 4.0)
 
 
@@ -38,11 +39,15 @@ class Restorer:
         name: what it is called in tables.
         run: `run(measurement, y, first, strength) -> Restoration`; `first` is the number of the first image.
         tuned: whether `strength` is worth choosing.
+        told: whether another level of noise, where it is told one, is another result.
+        trial: the same as `run` and cheaper, to choose on; None where it is `run`.
     """
 
     name: str
-    run: Callable[[Measurement, Float[Tensor, "b ..."], int, float], Restoration]
+    run: Run
     tuned: bool = False
+    told: bool = False
+    trial: Run | None = None
 
 
 def restorer(text: str, *, draws: int, steps: int | None, seed: int) -> Restorer:
@@ -53,7 +58,9 @@ def restorer(text: str, *, draws: int, steps: int | None, seed: int) -> Restorer
     """
     if text in CLASSICAL:
         found = CLASSICAL[text]
-        return Restorer(text, lambda m, y, _, s: Restoration(found.restore(m, y, s)[:, None], 0), found.tuned)
+        return Restorer(
+            text, lambda m, y, _, s: Restoration(found.restore(m, y, s)[:, None], 0), found.tuned, found.told
+        )
     by, at, run = text.rpartition("@")
     if at or Path(text).is_dir() or text.startswith(BUNDLED):
         return _of_run(text, by, run, draws=draws, steps=steps, seed=seed)
@@ -79,11 +86,15 @@ def _of_run(text: str, by: str, run: str, **how: Any) -> Restorer:
         return Restorer(text, lambda m, y, first, _: learned.restore(m, y, first=first, **how))
     if not isinstance(system, Generator):
         raise WrongUse(f"{run} is a run of {system.name}, which does {system.task} and restores nothing")
-    prior = system
-    return Restorer(text, lambda m, y, first, _: restore(prior, m, y, by=by or "diffpir", first=first, **how))
+    prior, by = system, by or "diffpir"
+
+    def drawn(draws: int) -> Run:
+        return lambda m, y, first, _: restore(prior, m, y, by=by, first=first, **{**how, "draws": draws})
+
+    return Restorer(text, drawn(how["draws"] if method(by).random else 1), told=True, trial=drawn(1))
 
 
-def _own(function: Callable[[Tensor], Any], name: str) -> Callable[[Measurement, Tensor, int, float], Restoration]:
+def _own(function: Callable[[Tensor], Any], name: str) -> Run:
     def run(measurement: Measurement, y: Tensor, _: int, __: float) -> Restoration:
         found = torch.as_tensor(np.asarray(function(y))).float()
         wanted = (len(y), *measurement.operator.shape)

@@ -14,10 +14,10 @@ def restore(
     path: Path,
     /,
     *,
-    operators: Annotated[tuple[str, ...], Parameter(consume_multiple=True)],
+    operators: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
     methods: Annotated[tuple[str, ...], Parameter(consume_multiple=True)],
     out: Path,
-    size: Sides = (64,),
+    size: Sides | None = None,
     split: Literal["train", "val", "test", "all"] = "test",
     number: Annotated[Whole | None, Parameter(name=["--number", "-n"])] = None,
     draws: Whole = 4,
@@ -32,18 +32,22 @@ def restore(
     $ inkwash restore photographs/ --operators denoise:noise=25 --methods bm3d nlm tv wavelet --out runs/denoised
     $ inkwash restore knees/ --operators sr:factor=4 blur:sigma=2 --methods tv diffpir@runs/prior ddrm@runs/prior \\
         --out runs/restored
+    $ inkwash restore oct/ --methods median nlm tv runs/dncnn ddrm@runs/prior --out runs/oct
 
-    Operators: denoise, inpaint, sr, blur, motion, mri, ct, jpeg, light, phase, each with options and noise,
-    NAME:key=value,...  Methods: none, bm3d, nlm, tv, wavelet, tikhonov, bicubic, lanczos, linear, mirror, zero-filled;
-    SAMPLER@RUN with the samplers diffpir, ddrm, ddnm, pigdm, dps, mcg, red-diff, repaint, unimie;
-    model.onnx; module:function.
+    The last one has pictures as they were measured, in oct/noisy/, beside clean ones by the same names, in oct/clean/.
+
+    Operators: denoise, measured, inpaint, sr, blur, motion, mri, ct, jpeg, light, phase, each with options and noise,
+    NAME:key=value,...  Methods: none, median, gaussian, bm3d, nlm, tv, wavelet, tikhonov, bicubic, lanczos, linear,
+    mirror, zero-filled; SAMPLER@RUN with the samplers diffpir, ddrm, ddnm, pigdm, dps, mcg, red-diff, repaint,
+    one-step, unimie; model.onnx; module:function.
 
     Args:
         path: a folder, a zip, an .npz or a list of clean images; bundled:retina.
-        operators: how they are measured.
+        operators: how they are measured; pictures measured and clean are taken as they are.
         methods: what restores them.
         out: a new folder; the tables are in it, and report.html.
-        size: side of the images in pixels, or height,width; larger ones are shrunk, and cut to the shape.
+        size: side of the images in pixels, or height,width; larger ones are shrunk, and cut to the shape; 64 by
+            default. Measured ones are whole by default, and are cut into tiles of it.
         split: which images.
         number: how many; all by default.
         draws: images drawn by posterior samplers, whose mean is the estimate.
@@ -55,8 +59,9 @@ def restore(
     """
     from inkwash.api.restore import comparing
 
+    sides = size[0] if size and len(size) == 1 else size
     job = comparing(
-        path, operators, methods, out=out, size=size[0] if len(size) == 1 else size, split=split, number=number,
-        draws=draws, steps=steps, seed=seed, batch=batch, skip_bad=skip_bad,
+        path, operators, methods, out=out, size=sides, split=split, number=number, draws=draws, steps=steps,
+        seed=seed, batch=batch, skip_bad=skip_bad,
     )  # fmt: skip
     output(follow(job), json=json)

@@ -166,7 +166,8 @@ def _one_step(p: Problem, grid: Grid) -> Iterator[Step]:
     corruption = gaussian(p.denoiser)
     level = torch.tensor(-2 * math.log(max(p.std, 1e-6)), dtype=torch.float64)
     t = float(corruption.time_of(level))
-    posterior = clip()(p.denoiser)(corruption.at(t).alpha * p.y, t)
+    with torch.no_grad():
+        posterior = clip()(p.denoiser)(corruption.at(t).alpha * p.y, t)
     yield Step(0, 1, t, 0.0, posterior.mean, posterior)
 
 
