@@ -39,8 +39,8 @@ def predict(
 
     Writes mask, probability and uncertainty of every file on the grid of that file: NIfTI with its affine, DICOM as a
     segmentation of its series, pictures as PNG. A bad file is named at the end and does not stop the others.
-    With --operator a generator of pictures is the prior, and what is written are the mean of the draws and their
-    standard deviation.
+    With --operator a generator of pictures is the prior, and what is written are the mean of the draws, of a DICOM
+    series as a series, and their standard deviation.
 
     Args:
         run: a run folder of a segmenter; of a generator with --operator. bundled:polyp-ddpm-retina is one.
