@@ -283,6 +283,18 @@ def test_a_draw_depends_on_its_own_measurement_alone(name: str) -> None:
     torch.testing.assert_close(whole[2:3], alone)
 
 
+@pytest.mark.parametrize("name", ["ddrm", "ddnm"])
+def test_a_measurement_is_taken_apart_once_a_walk(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    operator, grid = Identity((1, 2)), Grid.log_snr(Linear(), 6)
+    inner, seen = operator.measurement_coefficients, []
+    monkeypatch.setattr(operator, "measurement_coefficients", lambda y: seen.append(1) or inner(y))
+    denoiser, solver = SAMPLERS[name](operator, torch.zeros(3, 1, 2, dtype=F64))
+    for precision in (F64, torch.float32):
+        sample(denoiser, solver, grid, (1, 2), noise=Noise(0, range(3)), dtype=precision)
+    # Once in each precision.
+    assert len(seen) == 2
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -6,7 +6,7 @@ noise of `z_t / alpha_t` and `z_s / alpha_s`.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, cast
 
 import torch
@@ -36,6 +36,9 @@ class _InAxes(Solver):
     y: Float[Tensor, "b ..."]
     std: float
     eta: float = 0.85
+    _known: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor, Tensor]] = field(
+        init=False, repr=False, default_factory=dict
+    )
     order: ClassVar[int] = 1
     stochastic: ClassVar[bool] = True
     evaluations: ClassVar[int] = 1
@@ -55,7 +58,16 @@ class _InAxes(Solver):
         return cast(Spectral, self.operator)
 
     def _measured(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Where coordinates are measured, their values `y_i / s_i` and the noise of those, `std / s_i`."""
+        """Where coordinates are measured, their values `y_i / s_i` and the noise of those, `std / s_i`.
+
+        They are the same at every step, so the first one finds them for the whole walk.
+        """
+        where = (like.device, like.dtype)
+        if where not in self._known:
+            self._known[where] = self._found(like)
+        return self._known[where]
+
+    def _found(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         operator = self._axes
         singular = operator.singular.to(like.device)
         seen = singular > 1e-6 * singular.max()
