@@ -68,7 +68,7 @@ def test_sample(inkwash, stand_in):
     line = "sample r -n 5 --out o --steps 8 --sampler ddim@karras --guidance 2.5 --seed 3 --condition polyp --batch 2"
     line += " --first 40"
     said = inkwash(*line.split(), *["--interval", "0.2", "0.8", "--cache", "deep:3+guidance:2", "--backend", "onnx"],
-                   *["--memory", "3.5GiB", "--tile", "64", "--overlap", "16"])
+                   *["--memory", "3.5GiB", "--tile", "64", "--overlap", "16", "--adapter-weight", "0.5"])
     assert (said.code, said.out) == (0, "o\n")
     assert job.args == (Path("r"), 5)
     assert job.options == {
@@ -82,6 +82,7 @@ def test_sample(inkwash, stand_in):
         "memory": "3.5GiB",
         "tile": 64,
         "overlap": 16,
+        "adapter_weight": 0.5,
         "seed": 3,
         "condition": "polyp",
         "first": 40,
@@ -115,6 +116,7 @@ def test_evaluate_hands_over_how_to_draw(inkwash, stand_in):
         "memory": "80%",
         "tile": None,
         "overlap": None,
+        "adapter_weight": None,
         "seed": 3,
         "batch": 4,
         "network": "inception-v3",
