@@ -30,7 +30,7 @@ def test_train(inkwash, stand_in):
     job = Job()
     stand_in("train", training=job)
     line = "train ddpm a.zip --out r --steps 7 --size 32 --batch 4 --seed 9 --config c.yaml --set a=1 b=2 --set c=3"
-    said = inkwash(*line.split(), "--memory", "4GB", "--resume", "--overwrite", "--skip-bad")
+    said = inkwash(*line.split(), "--memory", "4GB", "--resume", "--overwrite", "--skip-bad", "--fit", "crop")
     assert (said.code, said.out) == (0, "r\n")
     assert job.args == ("ddpm", Path("a.zip"))
     assert job.options == {
@@ -38,6 +38,7 @@ def test_train(inkwash, stand_in):
         "steps": 7,
         "minutes": None,
         "size": 32,
+        "fit": "crop",
         "slices": None,
         "batch": 4,
         "seed": 9,
@@ -104,8 +105,9 @@ def test_evaluate_hands_over_how_to_draw(inkwash, stand_in):
     job = Job(Answer())
     stand_in("evaluate", evaluating=job)
     line = "evaluate r p -n 9 --steps 8 --sampler ddim --guidance 2 --seed 3 --batch 4 --network inception-v3"
-    inkwash(*line.split(), "--memory", "80%", "--skip-bad")
+    inkwash(*line.split(), "--memory", "80%", "--skip-bad", "--mask-free")
     assert job.options == {
+        "mask_free": True,
         "n": 9,
         "steps": 8,
         "sampler": "ddim",
