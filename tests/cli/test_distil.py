@@ -202,7 +202,7 @@ def test_a_run_that_is_not_there(refused, root: Path) -> None:
 
 
 def test_guidance_that_the_run_was_not_made_for(refused, root: Path, changed) -> None:
-    refused("--guidance", "2", run=root / "noise", words="without labels or masks")
+    refused("--guidance", "2", run=root / "noise", words="without labels, masks or captions")
     refused("--guidance", "2", run=changed("masks", drop_condition=0.0), words="guidance 2.0 needs a model")
 
 

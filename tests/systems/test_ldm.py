@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_stable_diffusion import write_stable_diffusion
 from tiny_system import randomised
 
 from inkwash.corruption.noise import Noise
+from inkwash.data.captions import Captions
 from inkwash.data.spec import DataSpec
 from inkwash.errors import WrongUse
 from inkwash.nets.dit import DiT
@@ -19,12 +21,14 @@ from inkwash.systems.synthesis.image_codes import GivenCodes
 from inkwash.systems.synthesis.ldm import LDM, LDMConfig
 from inkwash.training.options import parse
 
-TINY = {"base": 8, "code_base": 8, "mask_base": 8, "width": 24, "layers": 2, "attention": (4,)}
+COLOURS = ("red", "blue")
+WORDS = Captions.of(["a red disc", "a blue disc"])
+TINY = {"text_width": 16, "base": 8, "code_base": 8, "mask_base": 8, "width": 24, "layers": 2, "attention": (4,)}
 
 
-def built(size=(16, 16), *, channels=3, classes=None, masks=None, **options):
+def built(size=(16, 16), *, channels=3, classes=None, masks=None, captions=None, **options):
     torch.manual_seed(0)
-    spec = DataSpec(channels=channels, size=size, classes=classes, mask_classes=masks)
+    spec = DataSpec(channels=channels, size=size, classes=classes, mask_classes=masks, captions=captions)
     return randomised(LDM(LDMConfig(**{**TINY, **options}), spec))
 
 
@@ -40,7 +44,8 @@ def discs(count, *, seed=0, size=16):
     red, blue = (mask - 0.5) * sign, (0.5 - mask) * sign
     image = torch.stack([red, torch.zeros_like(red), blue], dim=1)
     image = image + 0.05 * torch.randn(image.shape, generator=random)
-    return {"image": image.clamp(-1, 1), "mask": mask, "label": label}
+    caption = torch.tensor([WORDS.tokens(f"a {COLOURS[k]} disc") for k in label])
+    return {"image": image.clamp(-1, 1), "mask": mask, "label": label, "caption": caption}
 
 
 def trained(system, data, *, steps, batch=16, rate=3e-3):
@@ -71,7 +76,7 @@ def test_pictures_and_volumes_of_any_size(size, channels, network):
     assert made.abs().max() <= 1
 
 
-@pytest.mark.parametrize("told", [{"masks": 2}, {"classes": ("a", "b")}, {}], ids=str)
+@pytest.mark.parametrize("told", [{"masks": 2}, {"classes": COLOURS}, {"captions": WORDS}, {}], ids="".join)
 def test_everything_learns(told):
     system = built(**told).train()
     system.loss(discs(16), noise=Noise(0, range(16)))["loss"].mean().backward()
@@ -145,15 +150,50 @@ def test_tiles_are_sides_of_pictures():
 
 @pytest.mark.parametrize(
     ("options", "told"),
-    [({}, ("mask",)), ({"condition": "label"}, ("label",)), ({"condition": "none"}, ())],
+    [({}, ("caption",)), ({"condition": "mask"}, ("mask",)), ({"condition": "label"}, ("label",)),
+     ({"condition": "none"}, ())],
     ids=str,
 )  # fmt: skip
 def test_it_is_told_one_thing(options, told):
-    system = built(masks=2, classes=("a", "b"), **options)
+    system = built(masks=2, classes=("a", "b"), captions=WORDS, **options)
     assert system.told == told
+    assert bool(system.spec.captions) == (told == ("caption",))
     assert bool(system.spec.mask_classes) == (told == ("mask",))
     assert bool(system.spec.classes) == (told == ("label",))
-    assert set(system.condition(discs(2))) == {{"mask": "image", "label": "label"}[name] for name in told}
+    names = {"mask": "image", "label": "label", "caption": "context"}
+    assert set(system.condition(discs(2))) == {names[name] for name in told}
+
+
+@pytest.mark.parametrize("network", ["unet", "dit"])
+def test_a_caption_is_attended_to(network):
+    system, data = built(captions=WORDS, network=network), discs(8)
+    red, blue = (torch.tensor([WORDS.tokens(f"a {colour} disc")]) for colour in COLOURS)
+    told = (red, blue, -torch.ones_like(red))
+    made = [system.generate(2, condition={"caption": caption}, steps=2) for caption in told]
+    plain = system.generate(2, steps=2)
+    assert (made[0] - made[1]).abs().max() > 1e-4
+    torch.testing.assert_close(made[2], plain, rtol=0, atol=1e-6)
+    guided = system.generate(3, condition={"caption": data["caption"]}, steps=2, guidance=3.0)
+    alone = system.generate(3, condition={"caption": data["caption"]}, steps=2, guidance=3.0, batch=1)
+    torch.testing.assert_close(guided, alone, rtol=0, atol=1e-5)
+
+
+def test_captions_of_other_data_are_read_in_the_words_that_were_learned():
+    system, other = built(captions=WORDS), Captions.of(["green squares"])
+    spec = DataSpec(channels=3, size=(16, 16), mask_classes=2, captions=other)
+    assert system.known(spec) == system.spec
+
+
+def test_a_given_encoder_of_texts_stays_as_it_is(tmp_path):
+    pytest.importorskip("diffusers")
+    folder = write_stable_diffusion(tmp_path / "sd")
+    system = built(captions=WORDS, text=str(folder), vae=str(folder / "vae"))
+    assert system.context == 16
+    frozen = [v for k, v in system.state_dict().items() if k.startswith(("text_encoder.", "codes.vae"))]
+    assert [value.ndim for value in frozen] == [0, 0]  # fingerprints
+    assert system.train().loss(discs(4), noise=Noise(0, range(4)))["loss"].isfinite().all()
+    told = discs(2)["caption"]
+    assert system.eval().generate(2, condition={"caption": told}, steps=2).shape == (2, 3, 16, 16)
 
 
 def test_what_the_data_lacks_cannot_be_told():
@@ -253,9 +293,9 @@ def test_it_learns_codes_and_what_it_is_told():
     data = discs(256)
     held = {name: value[192:] for name, value in data.items()}
     known = {name: value[:192] for name, value in data.items()}
-    for told in ("mask", "label"):
+    for told in ("mask", "label", "caption"):
         torch.manual_seed(0)
-        spec = DataSpec(channels=3, size=(16, 16), classes=("red", "blue"), mask_classes=2)
+        spec = DataSpec(channels=3, size=(16, 16), classes=COLOURS, mask_classes=2, captions=WORDS)
         system = LDM(LDMConfig(**{**TINY, "base": 16, "code_base": 16}, condition=told), spec).eval()
         before = (system.decode(system.encode(held["image"])) - held["image"]).abs().mean()
         trained(system, known, steps=250)

@@ -1,5 +1,6 @@
 """What a user hands in as a condition, made into what a generator is told."""
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from inkwash.api.describe import BUNDLED, find
 from inkwash.data import ImageSet
 from inkwash.data.bare import read_masks
+from inkwash.data.captions import Captions, words_of
 from inkwash.data.mask import MaskTable
 from inkwash.errors import WrongUse, unknown
 from inkwash.systems.base import Generator
@@ -23,7 +25,12 @@ _CHUNK = 64
 
 def of_images(system: Generator, images: ImageSet, indices: Int64[Tensor, "b"]) -> Condition:
     """The conditions of these pictures, as far as the system is told of them, without the pictures."""
-    return _read(images, indices, system.told)
+    words = system.spec.captions
+    told = _read(images, indices, [name for name in system.told if name != "caption"])
+    if words is None or images.captions is None:
+        return told
+    # In the words of the model, which are not those of any data.
+    return {**told, "caption": torch.tensor([words.tokens(images.captions[k]) for k in indices.tolist()])}
 
 
 def _read(images: ImageSet, indices: Int64[Tensor, "b"], names: Sequence[str]) -> Condition:
@@ -33,7 +40,7 @@ def _read(images: ImageSet, indices: Int64[Tensor, "b"], names: Sequence[str]) -
 
 
 def of_text(run: Run, system: Generator, text: str | None, count: int) -> Condition:
-    """The conditions that `--condition` means: masks in a file, a folder or a data set, or a class.
+    """The conditions that `--condition` means: a caption, masks in a file, a folder or a data set, or a class.
 
     Args:
         count: how many are needed; masks beyond it are not read.
@@ -42,6 +49,8 @@ def of_text(run: Run, system: Generator, text: str | None, count: int) -> Condit
         WrongUse: the system needs one and got none, takes none and got one, or it can't be read.
     """
     spec = system.spec
+    if spec.captions:
+        return {} if text is None else {"caption": _caption(run, text, spec.captions)}
     if spec.classes:
         return {} if text is None else {"label": torch.tensor([_label(text, spec.classes)])}
     if spec.mask_classes:
@@ -51,7 +60,7 @@ def of_text(run: Run, system: Generator, text: str | None, count: int) -> Condit
             )
         return {"mask": _masks(run, text, count)}
     if text is not None:
-        raise WrongUse(f"{run.path} was trained without labels or masks: it takes no condition, not {text!r}")
+        raise WrongUse(f"{run.path} was trained without labels, masks or captions: it takes no condition, not {text!r}")
     return {}
 
 
@@ -62,12 +71,29 @@ def of_model(run: Run, system: Generator, text: str | None, count: int) -> Condi
         WrongUse: as of `of_text`; or the training data are gone, and none were given.
     """
     spec = system.spec
-    if text is None and spec.classes:
+    if text is None and spec.captions:
+        images = find(str(run.manifest.data["path"]), like=run).images("train", spec.size, channels=spec.channels)
+        told = of_images(system, images, torch.arange(min(count, len(images))))
+    elif text is None and spec.classes:
         told = {"label": torch.arange(len(spec.classes))}
     else:
         needed = text is None and spec.mask_classes
         told = of_text(run, system, str(run.manifest.data["path"]) if needed else text, count)
     return {name: value[torch.arange(count) % len(value)] for name, value in told.items()}
+
+
+def _caption(run: Run, text: str, words: Captions) -> Int64[Tensor, "1 length"]:
+    """The words of a caption, all of which the model must have seen."""
+    said = words_of(text)
+    if not said:
+        raise WrongUse(f"the caption {text!r} has no words")
+    if len(said) > words.length:
+        raise WrongUse(f"a caption of {len(said)} words: {run.path} learned from captions of up to {words.length}")
+    for word in words.strangers(text):
+        near = difflib.get_close_matches(word, words.words, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"the most frequent are {', '.join(words.words[:12])}"
+        raise WrongUse(f"no caption that {run.path} learned from has the word {word!r}: {hint}")
+    return torch.tensor([words.tokens(text)])
 
 
 def _label(text: str, classes: tuple[str, ...]) -> int:

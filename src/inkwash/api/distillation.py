@@ -147,8 +147,8 @@ def asked(
     weight = teacher.config.guidance if guidance is None else guidance
     if not 0.0 <= weight < math.inf:
         raise WrongUse(f"--guidance is a weight, 0 or more, not {weight}")
-    if weight != 1.0 and not teacher.spec.classes and not teacher.spec.mask_classes:
-        raise WrongUse(f"{run.path} was trained without labels or masks: there is nothing to guide it to")
+    if weight != 1.0 and not (teacher.spec.classes or teacher.spec.mask_classes or teacher.spec.captions):
+        raise WrongUse(f"{run.path} was trained without labels, masks or captions: there is nothing to guide it to")
     teacher.way(guidance=weight)
     if kind.student == "shortcut":
         embeddings(teacher.denoiser)

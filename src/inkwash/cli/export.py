@@ -30,7 +30,7 @@ def export(
         run: a run folder that inkwash train wrote.
         onnx: in float32; this is what is written when neither is said.
         int8: in eight bits, calibrated along walks of the run.
-        condition: a mask file, a folder of masks, a data set or a class; those of the training data by default.
+        condition: a caption, masks in a file, a folder or a data set, or a class; the training data's by default.
         floor: the least peak signal-to-noise ratio, in decibels, of pictures in eight bits to those in float32.
         seed: of the pictures that are drawn for it.
         json: print one JSON document.

@@ -31,7 +31,7 @@ def sample(
         run: a run folder that inkwash train wrote.
         number: how many images.
         out: the folder to write them into.
-        condition: a mask file, a folder of masks, a data set, or the name of a class.
+        condition: a caption, a mask file, a folder of masks, a data set, or the name of a class.
         first: number of the first image, where a larger set is drawn in parts.
         seed: image i of a seed is always the same image.
         batch: images at a time; changes speed and memory, never the images.

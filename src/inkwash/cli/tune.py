@@ -34,7 +34,7 @@ def tune(
         run: a run folder that inkwash train wrote.
         steps: evaluations of the network an image, one number or several.
         guidance: the guidance that the walk is for; the system's own by default.
-        condition: a mask file, a folder of masks, a data set or a class; those of the training data by default.
+        condition: a caption, masks in a file, a folder or a data set, or a class; the training data's by default.
         items: pictures to fit to.
         candidates: times to choose from.
         tries: moves of a time that are tried for each number of steps; more take longer and find better.

@@ -7,9 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inkwash.errors import WrongUse
-from inkwash.nets.adapters import autoencoder_kl, diffusers
+from inkwash.nets.adapters import autoencoder_kl, clip_text, diffusers
 from inkwash.nets.adapters.autoencoder_kl import FrozenKL
-from inkwash.nets.adapters.base import require
 from inkwash.nets.adapters.diffusers import DiffusersUNet
 from inkwash.nets.adapters.frozen import Frozen
 
@@ -79,15 +78,8 @@ def load(folder: str | Path, *, prompt: str = "") -> StableDiffusion:
 @torch.no_grad()
 def _context(folder: Path, prompt: str) -> Float[Tensor, "1 l d"]:
     """The text's embedding, filled up to the length that the network was trained with."""
-    transformers = require("transformers", "diffusers")
-    try:
-        tokenizer = transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-        encoder = transformers.CLIPTextModel.from_pretrained(
-            folder / "text_encoder", local_files_only=True, use_safetensors=True
-        )
-    except (OSError, ValueError, RuntimeError, TypeError) as error:
-        raise WrongUse(f"{folder}: its text encoder cannot be read: {str(error).splitlines()[0]}") from error
+    tokenizer, encoder = clip_text.parts(folder)
     length = encoder.config.max_position_embeddings
     tokens = tokenizer(prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-    states: Tensor = encoder.eval()(tokens.input_ids, return_dict=False)[0]
+    states: Tensor = encoder(tokens.input_ids, return_dict=False)[0]
     return states

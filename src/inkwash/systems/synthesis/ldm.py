@@ -5,8 +5,10 @@ Rombach, Blattmann, Lorenz, Esser & Ommer, "High-resolution image synthesis with
 of the noise (appendix G), and what is drawn is decoded. What the model is told of enters by cross-attention, or is
 brought to the size of the code and concatenated to it (section 3.3).
 
-One condition a model: a mask, one-hot, through a small encoder that is trained along and beside the code; or a class,
-added to the embedding of the time. `condition` says which; left alone it is what the data has, in that order.
+One condition a model: a caption, attended to as a sequence of embeddings; a mask, one-hot, through a small encoder
+beside the code; or a class, added to the embedding of the time. `condition` says which; left alone it is what the data
+has, in that order. The encoders of captions and of masks are trained along. With `text=FOLDER` captions go through the
+frozen text encoder of a Stable Diffusion, `text_encoder` and `tokenizer` in the format of transformers.
 
 The autoencoder is trained along with the denoiser, which sees its codes without a gradient and learns nothing of it. So
 there is no first stage whose length would have to be known, and minutes and steps, resuming and several processes are
@@ -18,11 +20,14 @@ needed to use the run.
 Departures, in both presets. The paper trains the autoencoder first; its reconstruction loss has a perceptual and an
 adversarial part, which sharpen texture and need a network trained on photographs: here it is the absolute error alone,
 so decoded images are smoother. The scale of codes is measured over all images seen in training, not on the first batch.
-A class is added to the embedding of the time, where the paper attends to it. The network may be a diffusion transformer
-(`network=dit`; Peebles & Xie 2023). The preset `quick` shortens sides 4 times and predicts the code with a cosine
-schedule. `paper` is the KL-regularised model of LSUN churches (table 12): sides 8 times shorter, noise predicted, 200
-steps of DDIM, for the autoencoder that was published with it; trained along it has that one's shape, and its weight of
-the divergence, 1e-6 of sums, which is 2e-8 of means.
+A class is added to the embedding of the time, where the paper attends to it. Captions are read as words that the
+training data has, where the paper takes the pieces of BERT's tokenizer; their encoder is one block, not 32. The network
+may be a diffusion transformer (`network=dit`; Peebles & Xie 2023).
+
+The preset `quick` shortens sides 4 times and predicts the code with a cosine schedule. `paper` is the KL-regularised
+model of LSUN churches (table 12): sides 8 times shorter, noise predicted, 200 steps of DDIM, for the autoencoder that
+was published with it; trained along it has that one's shape, and its weight of the divergence, 1e-6 of sums, which is
+2e-8 of means.
 """
 
 import math
@@ -38,8 +43,11 @@ from inkwash.corruption.noise import Noise
 from inkwash.data.spec import DataSpec
 from inkwash.denoise.base import Denoiser
 from inkwash.errors import WrongUse
+from inkwash.nets.adapters import clip_text
+from inkwash.nets.adapters.clip_text import FrozenCLIPText
 from inkwash.nets.autoencoder import Encoder, Levels
 from inkwash.nets.dit import DiT
+from inkwash.nets.text import TextEncoder
 from inkwash.systems.base import Generator
 from inkwash.systems.pixel import DenoiserConfig, Integers, around, unet
 from inkwash.systems.synthesis.image_codes import GivenCodes, TrainedCodes, given
@@ -75,9 +83,12 @@ class LDMConfig(DenoiserConfig):
     patch: int = Field(1, ge=1, description="side of the patches the code is folded into")
     width: int = Field(192, ge=4, description="channels of the transformer")
     layers: int = Field(6, ge=1, description="blocks of the transformer")
-    condition: Literal["auto", "none", "mask", "label"] = Field(
-        "auto", description="what it is told of an item; auto: the first of mask and label that the data has"
+    condition: Literal["auto", "none", "caption", "mask", "label"] = Field(
+        "auto", description="what it is told of an item; auto: the first of caption, mask, label that the data has"
     )
+    text: str = Field("", description="folder of a frozen text encoder (transformers); without, one is trained")
+    text_width: int = Field(64, ge=4, description="channels of the encoder of captions that is trained")
+    text_layers: int = Field(1, ge=1, description="blocks of it")
     mask_base: int = Field(32, ge=4, description="channels of the encoder of masks")
     vae: str = Field("", description="a frozen autoencoder, diffusers' folder or MONAI's file; else one is trained")
     code: int = Field(4, ge=1, description="channels of the code of the autoencoder that is trained")
@@ -89,15 +100,15 @@ class LDMConfig(DenoiserConfig):
 
 
 class LDM(Generator):
-    """Images and volumes from noise on their codes; where the data has masks or classes, as they say."""
+    """Images and volumes from noise on their codes; where the data has captions, masks or classes, as they say."""
 
     name = "ldm"
-    title = "images and volumes by diffusion of their codes, from masks or classes or nothing"
+    title = "images and volumes by diffusion of their codes, from captions, masks, classes or nothing"
     reads = "ldm"
     paper = "Rombach et al., High-resolution image synthesis with latent diffusion models, CVPR 2022, arXiv 2112.10752"
     task = "synthesis"
     Config = LDMConfig
-    told = ("label", "mask")
+    told = ("label", "mask", "caption")
     latent = True
     volumes = True
     training_presets: ClassVar[dict[str, dict[str, Any]]] = {
@@ -123,6 +134,21 @@ class LDM(Generator):
         if self.spec.mask_classes:
             beside = Levels(len(size), config.mask_base, (1,), patch=self.factor)
             self.mask_encoder = Encoder(beside, self.spec.mask_classes, config.mask_base)
+        self.text_encoder: TextEncoder | FrozenCLIPText | None = None
+        self.context = 0
+        if (captions := self.spec.captions) is not None:
+            if config.text:
+                self.text_encoder = clip_text.load(config.text, captions.words)
+                self.context = self.text_encoder.width
+            else:
+                self.context = config.text_width
+                self.text_encoder = TextEncoder(
+                    len(captions.words),
+                    captions.length,
+                    config.text_width,
+                    layers=config.text_layers,
+                    head_channels=math.gcd(config.text_width, 16),
+                )
         self.denoiser = around(self._network(), config)
 
     def known(self, spec: DataSpec) -> DataSpec:
@@ -131,8 +157,12 @@ class LDM(Generator):
             wanted = next((name for name in has if has[name]), "none")
         if wanted != "none" and not has[wanted]:
             raise WrongUse(f"condition = {wanted!r}: this data has no {wanted}s (inkwash data PATH says what it has)")
-        nothing = {"label": {"classes": None}, "mask": {"mask_classes": None}}
-        update = {key: none for name, keys in nothing.items() if name != wanted for key, none in keys.items()}
+        fields = {"label": "classes", "mask": "mask_classes", "caption": "captions"}
+        update: dict[str, Any] = {field: None for name, field in fields.items() if name != wanted}
+        own = getattr(self, "spec", None)
+        if own is not None and wanted == "caption":
+            # Captions of other data are read in the words that were learned.
+            update["captions"] = own.captions
         return super().known(spec).model_copy(update=update)
 
     @property
@@ -149,10 +179,12 @@ class LDM(Generator):
         return denoiser
 
     def condition(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        if self.mask_encoder is not None and "mask" in batch:
-            assert self.spec.mask_classes is not None
-            # Whoever draws needs no gradient of what he tells.
-            with torch.set_grad_enabled(self.training and torch.is_grad_enabled()):
+        # Whoever draws needs no gradient of what he tells.
+        with torch.set_grad_enabled(self.training and torch.is_grad_enabled()):
+            if self.text_encoder is not None and "caption" in batch:
+                return {"context": self.text_encoder(batch["caption"])}
+            if self.mask_encoder is not None and "mask" in batch:
+                assert self.spec.mask_classes is not None
                 one_hot = F.one_hot(batch["mask"], self.spec.mask_classes).movedim(-1, 1).float()
                 return {"image": self.mask_encoder(one_hot)}
         return {"label": batch["label"]} if self.spec.classes and "label" in batch else {}
@@ -169,6 +201,7 @@ class LDM(Generator):
         told = {
             "classes": len(self.spec.classes or ()),
             "image": config.mask_base if self.mask_encoder is not None else 0,
+            "context": self.context,
         }
         if config.network == "unet":
             return unet(config, channels, tuple(size), **told)
@@ -189,4 +222,8 @@ class LDM(Generator):
 
 def _has(spec: DataSpec) -> dict[str, bool]:
     """Which conditions the data has, the first one being taken."""
-    return {"mask": (spec.mask_classes or 0) > 1, "label": bool(spec.classes)}
+    return {
+        "caption": spec.captions is not None,
+        "mask": (spec.mask_classes or 0) > 1,
+        "label": bool(spec.classes),
+    }
