@@ -25,7 +25,7 @@ training data has, where the paper takes the pieces of BERT's tokenizer; their e
 may be a diffusion transformer (`network=dit`; Peebles & Xie 2023).
 
 The preset `quick` shortens sides 4 times and predicts the code with a cosine schedule. `paper` is the KL-regularised
-model of LSUN churches (table 12): sides 8 times shorter, noise predicted, 200 steps of DDIM, for the autoencoder that
+model of LSUN churches (table 12): sides 8 times shorter, noise predicted, 400 steps of DDIM, for the autoencoder that
 was published with it; trained along it has that one's shape, and its weight of the divergence, 1e-6 of sums, which is
 2e-8 of means.
 """
@@ -72,7 +72,7 @@ class LDMConfig(DenoiserConfig):
             "code_patch": 1,
             "divergence": 2e-8,
             "sampler": "ddim@uniform",
-            "sampling_steps": 200,
+            "sampling_steps": 400,
         }
     }
 
