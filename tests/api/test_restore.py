@@ -156,6 +156,25 @@ def test_a_prior_restores_pairs_of_any_size(pairs: Path, tmp_path: Path) -> None
     assert several.psnr_draw is not None
 
 
+def test_a_column_of_lpips_where_there_are_weights(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without = restore(pairs, [], ["median"], out=tmp_path / "without")
+    assert "LPIPS" not in (tmp_path / "without" / "table.md").read_text()
+    assert [line for line in without.skipped if "no LPIPS: " in line] == without.skipped
+    assert "<li>no LPIPS: " in (tmp_path / "without" / "report.html").read_text()
+    monkeypatch.setattr("inkwash.evaluation.lpips.missing", lambda shape: None)
+    monkeypatch.setattr("inkwash.evaluation.lpips.lpips", lambda found, true: torch.linspace(0.1, 0.3, 5).double())
+    found = restore(pairs, [], ["median"], out=tmp_path / "with")
+    assert found.skipped == []
+    assert [row.lpips.mean for row in found.rows] == pytest.approx([0.2, 0.2])
+    table = (tmp_path / "with" / "table.md").read_text().splitlines()
+    assert table[0].endswith("| LPIPS |")
+    assert {line.count("|") for line in table} == {12}
+    assert "LPIPS" in (tmp_path / "with" / "report.html").read_text()
+    assert "LPIPS" in str(found)
+
+
 def test_data_without_pairs_holds_nothing_measured(discs: Path, tmp_path: Path) -> None:
     with pytest.raises(WrongUse, match="holds no pairs of measured and clean pictures: two folders"):
         restore(discs, ["measured"], ["tv"], out=tmp_path / "out")

@@ -15,12 +15,13 @@ from torch import Tensor
 from inkwash.api.describe import find, looking
 from inkwash.api.folder import empty_folder
 from inkwash.api.progress import Progress
-from inkwash.api.restoration_table import COLUMNS, Figure, RestorationRow, Restored, cells, csv_rows, markdown
+from inkwash.api.restoration_table import Figure, RestorationRow, Restored, cells, columns, csv_rows, markdown
 from inkwash.api.restorers import STRENGTHS, Restorer, Run, restorer
 from inkwash.atomic import write_text
 from inkwash.corruption.noise import Noise
 from inkwash.data import Collection, VolumeCollection
 from inkwash.errors import WrongUse
+from inkwash.evaluation import lpips
 from inkwash.evaluation import restoration as metrics
 from inkwash.evaluation.report import Report, Section, Strip
 from inkwash.evaluation.statistics import bootstrap
@@ -65,6 +66,7 @@ def comparing(
     others = _others(collection, split, size, real)
     asked = [measurement(text, tuple(x.shape[1:])) for text in operators]
     target = empty_folder(out)
+    untold = lpips.missing(tuple(x.shape[1:]))
     rows: list[RestorationRow] = []
     skipped: list[str] = []
     strips: list[Strip] = []
@@ -85,6 +87,9 @@ def comparing(
                 skipped.append(f"{way.name} on {one.name}: {error}")
                 continue
             row, values = _row(way, one, found, x, floor, seconds, strength if chosen or way.tuned else None)
+            if untold is None:
+                unlike = Figure.of(bootstrap(lpips.lpips(found.estimate, x)))
+                row = row.model_copy(update={"lpips": unlike})
             floor = values if floor is None else floor
             rows.append(row)
             shown.append(Strip(f"{one.name}: {way.name}, {row.psnr.mean:.2f} dB", found.estimate[:_SHOWN]))
@@ -103,7 +108,8 @@ def comparing(
     result = Restored(
         out=str(out), command=shlex.join(words), data=Path(path).name, device=device,
         images=f"{len(x)} images of {' x '.join(map(str, x.shape[1:]))}, split {split!r}, seed {seed}{many}",
-        rows=rows, skipped=skipped, files=["table.md", "table.csv", "table.json", "report.html"],
+        rows=rows, skipped=[*skipped, *filter(None, [untold])],
+        files=["table.md", "table.csv", "table.json", "report.html"],
     )  # fmt: skip
     _write(result, strips, target)
     total = len(asked) * len(ways)
@@ -237,7 +243,11 @@ def _write(result: Restored, strips: Sequence[Strip], out: Path) -> None:
             "versions": f"Inkwash {version('inkwash')}, PyTorch {torch.__version__}",
             "date": datetime.date.today().isoformat(),
         },
-        sections=[Section("Operator by method", columns=COLUMNS, rows=[cells(row) for row in result.rows], words=2)],
+        sections=[
+            Section(
+                "Operator by method", columns=columns(result.rows), rows=[cells(row) for row in result.rows], words=2
+            )
+        ],
         strips=strips,
         notes=result.skipped,
         caution="What a prior adds need not have been there. Not for diagnosis or treatment.",
