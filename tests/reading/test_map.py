@@ -132,7 +132,8 @@ def test_what_runs_is_in_ink_and_counted(field, home):
         assert spots[survey].share == (sum(bool(leaf.runs) for leaf in tree.leaves()), len(tree.leaves()))
 
 
-GENERATORS = {"ddpm", "polyp-ddpm", "seg-guided", "anoddpm"}
+GENERATORS = {"ddpm", "polyp-ddpm", "seg-guided", "anoddpm", "ldm"}
+ADAPTED = {"controlnet", "lora"}
 
 
 def test_pieces_stand_in_their_parts_and_lead_to_systems(small):
@@ -142,9 +143,9 @@ def test_pieces_stand_in_their_parts_and_lead_to_systems(small):
     assert within["set:predict=v"] == within["code:inkwash.nets.dit:DiT"] == "part:denoiser"
     assert within["metric:FID"] == within["command:inkwash data"] == "part:around"
     for piece, takers in (
-        ("sampler:ddim", {*GENERATORS, "sr3", "ensemdiff", "hidiff", "ldseg", "medsegdiff", "sdseg"}),
+        ("sampler:ddim", {*GENERATORS, *ADAPTED, "sr3", "ensemdiff", "hidiff", "ldseg", "medsegdiff", "sdseg"}),
         ("set:predict=v", {*GENERATORS, "sr3", "ensemdiff", "ldseg", "medsegdiff", "sdseg"}),
-        ("metric:FID", GENERATORS),
+        ("metric:FID", GENERATORS | ADAPTED),
     ):
         assert {name for name in systems.names() if (piece, f"system:{name}", "takes") in lines(field)} == takers
     assert not any(line.source == "code:inkwash.nets.dit:DiT" and line.relation == "takes" for line in field.lines)

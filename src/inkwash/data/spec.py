@@ -23,5 +23,5 @@ class DataSpec(BaseModel):
     size: tuple[int, ...]
     classes: tuple[str, ...] | None = None
     mask_classes: int | None = None
-    pairs: bool = Field(False, exclude_if=lambda value: not value)
-    captions: Captions | None = Field(None, exclude_if=lambda value: value is None)
+    pairs: bool = Field(default=False, exclude_if=lambda value: not value)
+    captions: Captions | None = Field(default=None, exclude_if=lambda value: value is None)

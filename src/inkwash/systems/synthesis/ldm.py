@@ -108,7 +108,7 @@ class LDM(Generator):
     paper = "Rombach et al., High-resolution image synthesis with latent diffusion models, CVPR 2022, arXiv 2112.10752"
     task = "synthesis"
     Config = LDMConfig
-    told = ("label", "mask", "caption")
+    told: ClassVar[tuple[str, ...]] = ("label", "mask", "caption")  # type: ignore[assignment]
     latent = True
     volumes = True
     training_presets: ClassVar[dict[str, dict[str, Any]]] = {
@@ -198,7 +198,7 @@ class LDM(Generator):
     def _network(self) -> nn.Module:
         config = self.config
         channels, *size = self.shape
-        told = {
+        told: dict[str, Any] = {
             "classes": len(self.spec.classes or ()),
             "image": config.mask_base if self.mask_encoder is not None else 0,
             "context": self.context,
