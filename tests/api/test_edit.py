@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tiny_run import TINY
 
 import inkwash
+from inkwash.api import edit_ways
 from inkwash.cli import main
+from inkwash.nets.alignment import Alignment, aligned
 from inkwash.training.run import Run
 
 
@@ -156,3 +159,28 @@ def test_codes_are_edited_and_decoded(by: str, of_codes: Path, picture: Path, tm
     told = {"source": "dark", "condition": "bright", "steps": 3, "n": 1, "guidance": 2.0}
     made = inkwash.edit(of_codes, picture, out=tmp_path / "out", by=by, **told)
     assert Image.open(tmp_path / "out" / made.files[0]).size == (32, 32)
+
+
+@pytest.mark.parametrize("by", ["attention", "null-text"])
+def test_a_word_of_a_caption_is_swapped(
+    by: str, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alignments: list[Alignment] = []
+
+    def noted(*texts: list[int], swap: bool) -> Alignment:
+        alignments.append(aligned(*texts, swap=swap))
+        return alignments[-1]
+
+    monkeypatch.setattr(edit_ways, "aligned", noted)
+    data = tmp_path / "data"
+    data.mkdir()
+    for i in range(8):
+        Image.open(picture).resize((32, 32)).save(data / f"{i}.png")
+        (data / f"{i}.txt").write_text(f"a {'cat' if i % 2 else 'dog'} that sits on a mat")
+    tiny = {"base": 8, "multipliers": "1", "attention": "16", "code_base": 8, "code_multipliers": "1", "text_width": 8}
+    inkwash.train("ldm", data, out=tmp_path / "ldm", steps=2, size=32, batch=2, set=tiny)
+    told = {"by": by, "source": "a cat that sits", "condition": "a dog that sits", "steps": 3, "guidance": 2.0}
+    made = inkwash.edit(tmp_path / "ldm", picture, out=tmp_path / "out", **told)
+    assert Image.open(tmp_path / "out" / made.files[0]).size == (32, 32)
+    (one,) = alignments
+    assert one.mapping.equal(torch.eye(len(one.own)))

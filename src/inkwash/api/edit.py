@@ -113,12 +113,16 @@ def editing(
     device = next(system.parameters()).device
     free = system.config.drop_condition > 0.0
 
-    def told(text: str | None) -> dict[str, Any]:
+    def given(text: str | None) -> conditions.Condition:
         if text is None and (system.spec.classes or system.spec.mask_classes) and free:
             return {}
-        given = conditions.of_text(folder, system, text, n)
-        rows = {k: v[torch.arange(n) % len(v)].to(device) for k, v in given.items()}
-        return dict(system.condition(rows))
+        return conditions.of_text(folder, system, text, n)
+
+    def told(given: conditions.Condition) -> dict[str, Any]:
+        return dict(system.condition({k: v[torch.arange(n) % len(v)].to(device) for k, v in given.items()}))
+
+    asked_for = [given(text) for text in (source, condition)]
+    before, after = (one["caption"][0].tolist() if "caption" in one else [] for one in asked_for)
 
     @torch.no_grad()
     def coded(image: Tensor) -> Tensor:
@@ -131,12 +135,13 @@ def editing(
         unguided=system.way(guidance=1.0).denoiser,
         x=coded(picture).repeat_interleave(n, dim=0),
         noise=Noise(seed, range(n)),
-        source=told(source),
-        target=told(condition),
+        source=told(asked_for[0]),
+        target=told(asked_for[1]),
         steps=how.get("steps"),
         strength=strength,
         weight=weight,
         share=_SHARE if share is None else share,
+        words=(before, after),
         other=None if goal is None else coded(goal),
         known=None if hide is None else _known(hide, system).to(device),
     )

@@ -12,10 +12,12 @@ from torch import Tensor
 from inkwash.corruption.noise import Noise
 from inkwash.denoise.base import Denoiser
 from inkwash.evaluation.restoration import psnr
+from inkwash.nets.alignment import aligned
 from inkwash.sampling.ddim import DDIM
 from inkwash.sampling.edict import Edict
 from inkwash.sampling.edit import led, sdedit, slerp
 from inkwash.sampling.grid import Grid
+from inkwash.sampling.guidance.base import Guidance
 from inkwash.sampling.guidance.control import for_share, side_by_side
 from inkwash.sampling.guidance.nulls import null_guided
 from inkwash.sampling.inversion import invert
@@ -42,6 +44,7 @@ class Asked:
         x, other: what is noised of the picture handed in, for each that is made, and of the one to go to.
         source, target: what the picture handed in is told, and what is made of it.
         steps: that were asked for.
+        words: of the captions of source and target, by number; none where they have no captions.
         share: of the steps in which what is made attends as the picture handed in.
     """
 
@@ -56,6 +59,7 @@ class Asked:
     strength: float
     weight: float
     share: float
+    words: tuple[list[int], list[int]]
     other: Float[Tensor, "1 c ..."] | None
     known: Bool[Tensor, "1 h w"] | None
 
@@ -104,7 +108,7 @@ def _attention(asked: Asked, made: dict[str, Any]) -> Steps:
     total = 2 * len(edict.grid)
     for top in edict.up(x, **{name: value[:1] for name, value in pair.items()}):
         yield top.index, total, "inverting"
-    both = Edict(for_share(edict.grid, asked.share, pair)(asked.way.denoiser), edict.grid, dtype=torch.float32)
+    both = Edict(_control(asked, edict.grid, pair)(asked.way.denoiser), edict.grid, dtype=torch.float32)
     for found in both.down(top.z.repeat(2, 1, 1, 1), top.other.repeat(2, 1, 1, 1), **pair):
         yield len(edict.grid) + found.index, total, "redrawing"
     made.update(pictures=found.z[1:].float(), evaluations=3 * 2 * len(edict.grid))
@@ -132,13 +136,21 @@ def _null_text(asked: Asked, made: dict[str, Any]) -> Steps:
         denoiser, grid, path, weight=weight, iterations=_ITERATIONS, rate=rate, limited=asked.system.limited, **source
     ):
         yield 2 * steps + kept.index, 4 * steps, "finding nulls"
-    guided = asked.system.limited(null_guided(weight, kept.nulls, for_share(grid, asked.share, pair))(denoiser))
+    guided = asked.system.limited(null_guided(weight, kept.nulls, _control(asked, grid, pair))(denoiser))
     for found in walk(guided, DDIM(), grid, path[0].repeat(2, 1, 1, 1), noise=noise, **pair):
         yield 3 * steps + found.index, 4 * steps, "redrawing"
     # A step up is one; nulls take one with the condition, and those of Adam's way and where it arrives without; the
     # last walk takes two of each.
     made.update(pictures=found.z[1:], evaluations=steps * (1 + 1 + _ITERATIONS + 2 + 4))
     made["round trip"], made["without nulls"] = _trip(asked, found.z[:1]), _trip(asked, plain.z)
+
+
+def _control(asked: Asked, grid: Grid, pair: dict[str, Any]) -> Guidance:
+    """Words that differ between two captions are swapped, new ones keep their own attention."""
+    context, (source, target) = pair.get("context"), asked.words
+    # A published encoder of texts cuts words into tokens of its own.
+    known = context is not None and len(source) == len(target) == context.shape[1]
+    return for_share(grid, asked.share, pair, aligned(source, target, swap=True) if known else None)
 
 
 def _pair(asked: Asked) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def edit(
         weight: of towards, from 0 (a new picture) to 1 (the one handed in).
         share: of attention and null-text, the part of the steps in which what is made looks where the picture looks, 0
             to 1 (0.4); at a text for twice as long.
-        condition: the class, or masks, of what is made.
+        condition: the class, caption, or masks, of what is made.
         source: of invert, attention, null-text and interpolate, the class, or mask, of the picture handed in.
         other: of interpolate, the picture to go to.
         hide: of inpaint, a picture that is white where to draw anew.

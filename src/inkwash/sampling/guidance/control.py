@@ -50,22 +50,22 @@ def controlled(pairs: int, *, among: float = 1.0, towards: float = 1.0, alignmen
     return lambda denoiser: _Controlled(denoiser, pairs, among, towards, alignment)
 
 
-def for_share(grid: Grid, share: float, condition: Mapping[str, Any]) -> Guidance:
+def for_share(grid: Grid, share: float, condition: Mapping[str, Any], alignment: Alignment | None = None) -> Guidance:
     """One pair of a source and a target, for this share of the steps.
 
-    Attention to a text, where there is one, is replaced token for token (word swap) for twice that share: the authors'
-    program has 0.4 and 0.8.
+    Attention to a text, where there is one, is replaced for twice that share: the authors' program has 0.4 and 0.8.
 
     Args:
         condition: of both, as `side_by_side` makes it.
+        alignment: of the tokens of both texts; token for token (word swap) where their words aren't known.
     """
     context = condition.get("context")
     if context is None:
         return controlled(1, among=after(grid, share))
-    tokens = range(context.shape[1])
-    return controlled(
-        1, among=after(grid, share), towards=after(grid, min(2 * share, 1.0)), alignment=aligned(tokens, tokens)
-    )
+    if alignment is None:
+        tokens = range(context.shape[1])
+        alignment = aligned(tokens, tokens)
+    return controlled(1, among=after(grid, share), towards=after(grid, min(2 * share, 1.0)), alignment=alignment)
 
 
 def side_by_side(source: Condition, target: Condition) -> dict[str, Any]:
