@@ -113,7 +113,7 @@ def editing(
     device = next(system.parameters()).device
     free = system.config.drop_condition > 0.0
 
-    def given(text: str | None) -> conditions.Condition:
+    def handed(text: str | None) -> conditions.Condition:
         if text is None and (system.spec.classes or system.spec.mask_classes) and free:
             return {}
         return conditions.of_text(folder, system, text, n)
@@ -121,7 +121,7 @@ def editing(
     def told(given: conditions.Condition) -> dict[str, Any]:
         return dict(system.condition({k: v[torch.arange(n) % len(v)].to(device) for k, v in given.items()}))
 
-    asked_for = [given(text) for text in (source, condition)]
+    asked_for = [handed(text) for text in (source, condition)]
     before, after = (one["caption"][0].tolist() if "caption" in one else [] for one in asked_for)
 
     @torch.no_grad()
