@@ -17,6 +17,9 @@ import inkwash
 from inkwash.api.restore import restore
 from inkwash.cli import main
 from inkwash.errors import WrongUse
+from inkwash.operators.base import Operator
+from inkwash.operators.mask import Masked
+from inkwash.operators.mask import half as left_half
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +40,16 @@ def dncnn(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def half(y: Tensor) -> Tensor:
     """A method of the user's own."""
     return y / 2
+
+
+def left(shape: tuple[int, ...]) -> Operator:
+    """An operator of the user's own."""
+    return Masked(shape, left_half(shape))
+
+
+def wide(shape: tuple[int, ...]) -> Operator:
+    """One for other images than those that it is asked for."""
+    return Masked((*shape[:-1], 48), left_half((*shape[:-1], 48)))
 
 
 def test_a_table_of_operators_and_methods(prior: Path, dncnn: Path, discs: Path, tmp_path: Path) -> None:
@@ -67,6 +80,14 @@ def test_noise_is_the_one_that_was_asked_for(discs: Path, tmp_path: Path) -> Non
     found = restore(discs, ["denoise:noise=25"], ["tv"], out=tmp_path / "out", size=32)
     # 20 log10(255 / 25) = 20.17 decibels where nothing is clipped, and a little more where it is.
     assert 20.0 < found.rows[0].psnr.mean < 20.8
+
+
+def test_an_operator_of_the_users_own(prior: Path, discs: Path, tmp_path: Path) -> None:
+    asked = [f"{__file__}:left,noise=10", "inpaint:hide=half,noise=10"]
+    found = restore(discs, asked, ["linear", f"ddrm@{prior}"], out=tmp_path / "out", size=32, number=2, steps=2)
+    own, ours = ([row for row in found.rows if row.operator == operator] for operator in asked)
+    assert len(own) == 3
+    assert [row.psnr for row in own] == [row.psnr for row in ours]
 
 
 def test_an_onnx_file_restores(discs: Path, tmp_path: Path) -> None:
@@ -199,6 +220,11 @@ def test_whole_pictures_share_a_size(pairs: Path, tmp_path: Path) -> None:
         (["--operators", "denoise", "--methods", "nothing.onnx"], "no such file"),
         (["--operators", "denoise", "--methods", "no_module:f"], "no_module"),
         (["--operators", "denoise", "--methods", "json:nothing"], "nothing"),
+        (["--operators", "json:nothing", "--methods", "tv"], "nothing"),
+        (["--operators", "json:dumps", "--methods", "tv"], "json:dumps made a str of a shape, not an operator"),
+        (["--operators", f"{__file__}:wide", "--methods", "tv"], "and made an operator for (3, 64, 48)"),
+        (["--operators", f"{__file__}:left,share=2", "--methods", "tv"], "comes noise=5 or peak=30, and nothing else"),
+        (["--operators", f"{__file__}:left,noise=x", "--methods", "tv"], "noise and peak are numbers"),
         (["--operators", "denoise", "--methods", "magic@RUN"], "magic"),
         (["--operators", "denoise", "--methods", "ddrm@missing"], "missing"),
     ],

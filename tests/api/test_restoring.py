@@ -12,6 +12,9 @@ import inkwash
 from inkwash.api.restoring import restore_files
 from inkwash.cli import main
 from inkwash.errors import WrongUse
+from inkwash.operators.base import Operator
+from inkwash.operators.mask import Masked, half
+from inkwash.operators.separable import resized
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,36 @@ def test_pictures_are_restored(
     assert one.evaluations == 6
     assert (tmp_path / "out" / "restorations.html").is_file()
     assert json.loads((tmp_path / "out" / "restorations.json").read_text())["operator"] == operator
+
+
+def seen_left(shape: tuple[int, ...]) -> Operator:
+    """An operator of the user's own."""
+    return Masked(shape, half(shape))
+
+
+def narrow(shape: tuple[int, ...]) -> Operator:
+    """One that measures less than there is in a picture."""
+    return resized(shape, 2)
+
+
+def test_an_operator_of_the_users_own_is_undone(prior: Path, tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    for name, operator in (("own", f"{__file__}:seen_left"), ("ours", "inpaint:hide=half")):
+        restore_files(prior, tmp_path / "a.png", operator=operator, out=tmp_path / name, steps=2, draws=1)
+    own, ours = ((tmp_path / name / "a_restored.png").read_bytes() for name in ("own", "ours"))
+    assert own == ours
+    made = restore_files(prior, tmp_path / "a.png", operator=f"{__file__}:narrow", out=tmp_path / "none", steps=2)
+    assert "measures (3, 16, 16)" in made.bad[0].reason
+
+
+def test_noise_that_nobody_knows_is_estimated(prior: Path, tmp_path: Path) -> None:
+    path = picture(tmp_path / "a.png")
+    noisy = np.asarray(Image.open(path)) + np.random.default_rng(0).normal(0, 30, (32, 32, 3))
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path)
+    made = restore_files(prior, path, operator="denoise:noise=auto", out=tmp_path / "out", by="one-step", draws=3)
+    # There is one posterior mean, and nothing to draw.
+    assert made.draws == 1
+    assert made.restored[0].evaluations == 1
 
 
 def test_bit_depth_and_channels_are_kept(prior: Path, tmp_path: Path) -> None:

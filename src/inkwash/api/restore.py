@@ -25,7 +25,8 @@ from inkwash.evaluation import lpips
 from inkwash.evaluation import restoration as metrics
 from inkwash.evaluation.report import Report, Section, Strip
 from inkwash.evaluation.statistics import bootstrap
-from inkwash.systems.restoration.measurements import Measurement, kind, measurement
+from inkwash.systems.restoration import own
+from inkwash.systems.restoration.measurements import Measurement, kind
 from inkwash.systems.restoration.restorer import Restoration
 
 _SHOWN = 8
@@ -64,7 +65,7 @@ def comparing(
     pictures = _images(collection, split, size, real, number)
     x = pictures["image"]
     others = _others(collection, split, size, real)
-    asked = [measurement(text, tuple(x.shape[1:])) for text in operators]
+    asked = [own.asked(text, tuple(x.shape[1:])) for text in operators]
     target = empty_folder(out)
     untold = lpips.missing(tuple(x.shape[1:]))
     rows: list[RestorationRow] = []
@@ -127,7 +128,7 @@ def restore(path: str | Path, operators: Sequence[str], methods: Sequence[str], 
         path: pictures, clean ones; or pairs of measured and clean ones, which are restored as they were measured and
             at their own resolution.
         operators: how they are measured, `denoise:noise=25`, `sr:factor=4`, ...; `measured`, which is the default of
-            pairs.
+            pairs; `module:function`, which makes an `Operator` of a shape.
         methods: classical ones by name, `SAMPLER@RUN`, `file.onnx`, `module:function`. `none`, the measurement's own
             inverse, is always among them.
         **options: `out`, a new folder; `size` of the images (64; of pairs the whole picture); `split` ("test");

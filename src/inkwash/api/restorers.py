@@ -4,9 +4,6 @@
 prior with the default sampler; `model.onnx` and `module:function` are the user's own.
 """
 
-import importlib
-import importlib.util
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +21,7 @@ from inkwash.systems.base import Generator
 from inkwash.systems.restoration.classical import CLASSICAL
 from inkwash.systems.restoration.measurements import Measurement
 from inkwash.systems.restoration.methods import METHODS, method
+from inkwash.systems.restoration.own import function
 from inkwash.systems.restoration.restorer import Restoration, restore
 from inkwash.systems.restoration.supervised import Supervised
 
@@ -67,7 +65,7 @@ def restorer(text: str, *, draws: int, steps: int | None, seed: int) -> Restorer
     if text.endswith(".onnx"):
         return Restorer(text, _own(_of_onnx(text), text))
     if ":" in text:
-        return Restorer(text, _own(_of_python(text), text))
+        return Restorer(text, _own(function(text), text))
     raise WrongUse(
         f"there is no method {text!r}: a classical one ({', '.join(CLASSICAL)}), SAMPLER@RUN with a sampler of "
         f"{', '.join(METHODS)}, a file.onnx, or module:function"
@@ -94,9 +92,11 @@ def _of_run(text: str, by: str, run: str, **how: Any) -> Restorer:
     return Restorer(text, drawn(how["draws"] if method(by).random else 1), told=True, trial=drawn(1))
 
 
-def _own(function: Callable[[Tensor], Any], name: str) -> Run:
+def _own(cleaned: Callable[[Tensor], Any], name: str) -> Run:
+    """Of a function that takes `(B, C, *spatial)` in [-1, 1] and returns such."""
+
     def run(measurement: Measurement, y: Tensor, _: int, __: float) -> Restoration:
-        found = torch.as_tensor(np.asarray(function(y))).float()
+        found = torch.as_tensor(np.asarray(cleaned(y))).float()
         wanted = (len(y), *measurement.operator.shape)
         if tuple(found.shape) != wanted:
             raise WrongUse(f"{name} made {tuple(found.shape)} of {tuple(y.shape)}, and the images are {wanted}")
@@ -121,25 +121,3 @@ def _of_onnx(path: str) -> Callable[[Tensor], Any]:
         names = ", ".join(one.name for one in inputs)
         raise WrongUse(f"{path} takes {len(inputs)} inputs ({names}): a restorer takes the measurement alone")
     return lambda y: session.run(None, {inputs[0].name: y.numpy()})[0]
-
-
-def _of_python(text: str) -> Callable[[Tensor], Any]:
-    """`module:function` or `file.py:function`; it takes `(B, C, *spatial)` in [-1, 1] and returns such."""
-    module, _, name = text.rpartition(":")
-    try:
-        if module.endswith(".py"):
-            found = importlib.util.spec_from_file_location(Path(module).stem, module)
-            if found is None or found.loader is None or not Path(module).is_file():
-                raise ImportError("no such file")
-            loaded = importlib.util.module_from_spec(found)
-            sys.modules[found.name] = loaded
-            found.loader.exec_module(loaded)
-        else:
-            loaded = importlib.import_module(module)
-        function = getattr(loaded, name)
-    except (ImportError, AttributeError, SyntaxError) as error:
-        raise WrongUse(f"{text}: {error}") from None
-    if not callable(function):
-        raise WrongUse(f"{text} is a {type(function).__name__}, not a function of a measurement")
-    made: Callable[[Tensor], Any] = function
-    return made

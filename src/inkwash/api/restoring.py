@@ -28,7 +28,8 @@ from inkwash.data.volumes.volume import Volume
 from inkwash.errors import Failed, WrongUse
 from inkwash.evaluation.pictures import as_channels
 from inkwash.systems.base import Generator
-from inkwash.systems.restoration.measurements import image_shape, measurement
+from inkwash.systems.restoration import own
+from inkwash.systems.restoration.measurements import image_shape
 from inkwash.systems.restoration.methods import method
 from inkwash.systems.restoration.restorer import Restoration, restore, restoring
 
@@ -108,13 +109,16 @@ def restoring_files(
     out, path = Path(out), Path(path).expanduser()
     check_empty(out)
     sampler = method(by)
-    image_shape(operator, (1, 8, 8))
+    _shape(operator, (1, 8, 8))
+    if own.is_own(operator):
+        own.function(operator.partition(",")[0])
     if draws < 1 or (steps is not None and steps < 1):
         raise WrongUse(f"draws and steps are at least 1, not {draws} and {steps}")
     system = generator(run)
     if len(system.spec.size) != 2 or system.spec.channels not in (1, 3):
         raise WrongUse(f"{run} makes images of {system.spec.channels} channels in {len(system.spec.size)} dimensions: "
                        "pictures are restored with a prior of grey or colour pictures")  # fmt: skip
+    draws = draws if sampler.random else 1
     there = gather(path, scans=False)
     bad = [Problem(name=name, reason=reason) for name, reason in there.bad]
     work = _Restorer(system, operator, out, {"by": by, "draws": draws, "steps": steps, "seed": seed})
@@ -179,9 +183,11 @@ class _Restorer:
         pixels = torch.from_numpy(picture.pixels.astype("float32")).permute(2, 0, 1)
         y = as_channels(pixels * (2 / white) - 1, channels)
         try:
-            asked = measurement(self.operator, image_shape(self.operator, tuple(y.shape)))
+            asked = own.asked(self.operator, _shape(self.operator, tuple(y.shape)))
         except WrongUse as error:
             raise Unreadable(f"of shape {tuple(y.shape)}: {error}") from error
+        if asked.operator.measured != tuple(y.shape):
+            raise Unreadable(f"is of shape {tuple(y.shape)}, and {self.operator} measures {asked.operator.measured}")
         step = None
         for step in restoring(self.system, asked, y[None], first=picture.key, **self.how):
             yield Progress(f"restoring {which}", step.index + 1, step.total)
@@ -215,11 +221,13 @@ class _Restorer:
             raise Unreadable(f"holds {volume.channels} channels: scans of one are restored")
         slices, *size = volume.grid.shape
         try:
-            asked = measurement(self.operator, (channels, *size))
+            asked = own.asked(self.operator, (channels, *size))
         except WrongUse as error:
             raise Unreadable(f"of slices of {size[0]} x {size[1]}: {error}") from error
         if asked.operator.measured != (channels, *size):
             raise Unreadable(f"can't be written on its own grid: {self.operator} changes the size of its slices")
+        # Each slice has noise of its own where it is estimated.
+        together = 1 if asked.estimated else _SLICES
         low, high = _ends(volume)
         folder = self.out if self.out.exists() else empty_folder(self.out)
         done, sums, preview = 0, 0.0, None
@@ -229,8 +237,8 @@ class _Restorer:
             def restored() -> Iterator[Pixels]:
                 nonlocal done, sums, preview
                 for piece in volume.pieces():
-                    for first in range(0, len(piece.values), _SLICES):
-                        seen = torch.from_numpy(piece.values[first : first + _SLICES])[:, None]
+                    for first in range(0, len(piece.values), together):
+                        seen = torch.from_numpy(piece.values[first : first + together])[:, None]
                         y = ((seen - low) / (high - low) * 2 - 1).expand(-1, channels, -1, -1)
                         keys = torch.arange(len(y)) + piece.first + first
                         found = restore(self.system, asked, y, first=keys, **self.how)
@@ -276,6 +284,11 @@ class _Restorer:
                 dicom_image.write(path, volume, slices, f"restored: {self.operator}"[:64], by)
                 return
         nifti.write(draft.path("restored", ".nii.gz"), nifti.header_like(volume), "float32", 1, slices)
+
+
+def _shape(operator: str, measured: tuple[int, ...]) -> tuple[int, ...]:
+    """Of the image behind a measured picture; operators of the user's own keep it."""
+    return measured if own.is_own(operator) else image_shape(operator, measured)
 
 
 def _ends(volume: Volume) -> tuple[float, float]:

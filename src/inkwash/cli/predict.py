@@ -54,9 +54,10 @@ def predict(
         batch: windows or pictures at a time; changes speed and memory, never the masks.
         operator: how the pictures were measured, NAME:key=value,...: denoise:noise=25, inpaint:hide=hole.png,
             sr:factor=4, blur:sigma=1.6, motion:length=9,angle=30, jpeg:quality=10, light:gain=0.3. Noise is the
-            standard deviation of what was added, in grey levels of 255, and goes with all of them.
-        by: the posterior sampler: diffpir, ddrm, ddnm, pigdm, dps, mcg, red-diff or repaint, or unimie, which finds
-            out itself how a picture was lit; diffpir by default.
+            standard deviation of what was added, in grey levels of 255, and goes with all of them; where it is
+            not known, denoise:noise=auto estimates it. module:function makes an operator of your own of a shape.
+        by: the posterior sampler: diffpir, ddrm, ddnm, pigdm, dps, mcg, red-diff or repaint; one-step, the posterior
+            mean of what has noise alone; unimie, which finds out itself how a picture was lit; diffpir by default.
         form: how results are written; auto is as the input is.
         overlap: of neighbouring windows in volumes, as a part of the window.
         window: walk over large pictures in windows too, instead of shrinking them to the model's size.

@@ -37,9 +37,11 @@ def restore(
     The last one has pictures as they were measured, in oct/noisy/, beside clean ones by the same names, in oct/clean/.
 
     Operators: denoise, measured, inpaint, sr, blur, motion, mri, ct, jpeg, light, phase, each with options and noise,
-    NAME:key=value,...  Methods: none, median, gaussian, bm3d, nlm, tv, wavelet, tikhonov, bicubic, lanczos, linear,
-    mirror, zero-filled; SAMPLER@RUN with the samplers diffpir, ddrm, ddnm, pigdm, dps, mcg, red-diff, repaint,
-    one-step, unimie; model.onnx; module:function.
+    NAME:key=value,...; module:function, which makes one of a shape, and module:function,noise=5.
+
+    Methods: none, median, gaussian, bm3d, nlm, tv, wavelet, tikhonov, bicubic, lanczos, linear, mirror, zero-filled;
+    SAMPLER@RUN with the samplers diffpir, ddrm, ddnm, pigdm, dps, mcg, red-diff, repaint, one-step, unimie;
+    model.onnx; module:function.
 
     Args:
         path: a folder, a zip, an .npz or a list of clean images; bundled:retina.
