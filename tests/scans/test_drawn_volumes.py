@@ -6,6 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import inkwash
 from inkwash.errors import WrongUse
@@ -43,3 +44,22 @@ def test_they_are_written_with_the_spacing_that_was_learned(bodies: Path, tmp_pa
     assert "system ldm" in images[0].header["descrip"].tobytes().decode()
     with pytest.raises(WrongUse, match="in 3 dimensions: pictures are evaluated"):
         inkwash.evaluate(run, bodies)
+
+
+def test_masks_of_scans_are_told_on_the_command_line(bodies: Path, tmp_path: Path):
+    run, few = tmp_path / "run", {"base": 8, "multipliers": (1, 2), "attention": "", "log_every": 1}
+    inkwash.train("seg-guided", bodies, out=run, steps=2, size=(12, 16, 20), batch=2, set=few)
+    paths = inkwash.sample(run, 2, out=tmp_path / "drawn", condition=str(bodies), steps=2)
+    assert nibabel.load(paths[0]).shape == (20, 16, 12)
+    (tmp_path / "masks").mkdir()
+    Image.new("L", (16, 16), 1).save(tmp_path / "masks" / "mask.png")
+    with pytest.raises(WrongUse, match="draws volumes from masks of volumes"):
+        inkwash.sample(run, 1, out=tmp_path / "none", condition=str(tmp_path / "masks"), steps=2)
+    with pytest.raises(WrongUse, match="no such file"):
+        inkwash.sample(run, 1, out=tmp_path / "none", condition=str(tmp_path / "nowhere"), steps=2)
+
+
+def test_volumes_without_a_condition_from_voxels(bodies: Path, tmp_path: Path):
+    few = {"base": 8, "multipliers": (1, 2), "attention": "", "log_every": 1}
+    inkwash.train("ddpm", bodies, out=tmp_path / "run", steps=2, size=(12, 16, 20), batch=2, set=few)
+    assert len(inkwash.sample(tmp_path / "run", 1, out=tmp_path / "drawn", steps=2)) == 1

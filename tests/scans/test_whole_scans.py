@@ -330,7 +330,7 @@ def test_wrong_use(run: Path, flat: Path, bodies: Path, divided: Path, discs: Pa
         (["compare", data, *both, *out, "--size", "8", "--cross", discs], "--cross takes data of the same kind"),
         (["compare", data, *both, *out, "--size", "8", "--cross", bodies], "has 3 mask classes and .* 2: --cross"),
         (["reproduce", "unet", "--data", bodies, "--run", run, "--slices", "axial"], "takes neither --out nor --set"),
-        (["reproduce", "ddpm", "--data", bodies, *out], "makes pictures, and .* holds volumes: add --slices axial"),
+        (["reproduce", "ddpm", "--data", bodies, *out], "measured on pictures: add --slices axial"),
     ]  # fmt: skip
     for words, said in cases:
         capsys.readouterr()

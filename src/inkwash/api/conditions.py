@@ -9,7 +9,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from inkwash.api.describe import BUNDLED, find
-from inkwash.data import ImageSet
+from inkwash.data import Collection, ImageSet, VolumeCollection
 from inkwash.data.bare import read_masks
 from inkwash.data.captions import Captions, words_of
 from inkwash.data.mask import MaskTable
@@ -104,9 +104,11 @@ def _label(text: str, classes: tuple[str, ...]) -> int:
     raise unknown("class", text, classes)
 
 
-def _masks(run: Run, text: str, count: int) -> Int64[Tensor, "n h w"]:
+def _masks(run: Run, text: str, count: int) -> Int64[Tensor, "n ..."]:
     """Bare mask files, or the held-out masks of paired data, `count` of them or all."""
     spec, path = run.spec, Path(text).expanduser()
+    if len(spec.size) == 3:
+        return _of_volumes(run, text, count)
     high, wide = spec.size
     table = MaskTable(**run.manifest.data["masks"])
     if not text.startswith(BUNDLED):
@@ -115,11 +117,25 @@ def _masks(run: Run, text: str, count: int) -> Int64[Tensor, "n h w"]:
         if path.is_file() and path.suffix.lower() not in (".zip", ".npz", ".csv", ".tsv"):
             return read_masks(path, (high, wide), table)
     collection = find(text, like=run)
-    report = collection.report()
-    if not report.masks:
+    if not collection.report().masks:
         return read_masks(path, (high, wide), table)
-    split = next(split for split in ("test", "val", "train") if split in report.splits)
-    images = collection.images(split, (high, wide), channels=spec.channels)
+    return _held_out(run, text, collection, count)
+
+
+def _of_volumes(run: Run, text: str, count: int) -> Int64[Tensor, "n d h w"]:
+    """The masks of held-out scans, as the middle of each is learned from."""
+    if not text.startswith(BUNDLED) and not Path(text).expanduser().exists():
+        raise WrongUse(f"{text}: no such file: --condition takes scans with masks")
+    collection = find(text, like=run)
+    if not isinstance(collection, VolumeCollection) or not collection.report().masks:
+        raise WrongUse(f"{text}: {run.path} draws volumes from masks of volumes: give --condition scans with masks")
+    return _held_out(run, text, collection, count)
+
+
+def _held_out(run: Run, text: str, collection: Collection | VolumeCollection, count: int) -> Int64[Tensor, "n ..."]:
+    spec, splits = run.spec, collection.report().splits
+    split = next(split for split in ("test", "val", "train") if split in splits)
+    images = collection.images(split, spec.size, channels=spec.channels)
     have, need = images.spec.mask_classes, spec.mask_classes
     if have != need:
         raise WrongUse(f"{text}: has {have} mask classes, {run.path} was trained with {need}")

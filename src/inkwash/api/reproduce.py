@@ -12,7 +12,7 @@ import yaml
 
 from inkwash import systems
 from inkwash.api.anomaly import Anomalies, detecting
-from inkwash.api.describe import plan_of
+from inkwash.api.describe import find, plan_of
 from inkwash.api.evaluate import Evaluation, evaluating
 from inkwash.api.mask_evaluation import MaskEvaluation
 from inkwash.api.progress import Progress
@@ -23,9 +23,11 @@ from inkwash.api.show import show
 from inkwash.api.shown import Page
 from inkwash.api.train import training
 from inkwash.atomic import write_text
+from inkwash.data import VolumeCollection
 from inkwash.errors import WrongUse
 from inkwash.reading import Card, Measurement, shelf
 from inkwash.reading.source import Located
+from inkwash.systems.base import Generator
 from inkwash.systems.restoration.supervised import Supervised
 from inkwash.training.processes import by_first
 from inkwash.training.run import Run
@@ -52,11 +54,11 @@ def reproducing(
     if cards is not None and not Path(cards).is_dir():
         raise WrongUse(f"{cards} is no folder: --cards is the folder in which {system}.yaml is written")
     page = show(system, lang=lang)
+    if issubclass(kind, Generator) and slices is None and isinstance(find(data), VolumeCollection):
+        raise WrongUse(f"{data} holds volumes, and what {system} draws is measured on pictures: add --slices axial")
     if run is None:
         folder = Path(out) if out is not None else Path("runs") / f"reproduce-{system}"
-        yield from training(
-            system, data, out=folder, minutes=minutes, size=size, slices=slices, seed=seed, set=set
-        )
+        yield from training(system, data, out=folder, minutes=minutes, size=size, slices=slices, seed=seed, set=set)
     else:
         if out is not None or set or slices is not None:
             raise WrongUse("--run measures a run that is there: it takes neither --out nor --set nor --slices")
@@ -162,9 +164,7 @@ def _unlike(run: Run, data: str, seed: int) -> Iterator[Progress]:
     ])  # fmt: skip
 
 
-def _figure(
-    run: Run, name: str, value: Figure, data: str, command: str, seed: int, *, floor: float
-) -> Measurement:
+def _figure(run: Run, name: str, value: Figure, data: str, command: str, seed: int, *, floor: float) -> Measurement:
     told = run.manifest
     return Measurement(
         metric=name, value=value.mean, low=value.low, high=value.high, floor=floor, ceiling=None, better="higher",

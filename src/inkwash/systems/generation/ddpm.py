@@ -49,6 +49,7 @@ class DDPM(Generator):
     paper = "Ho, Jain & Abbeel, Denoising diffusion probabilistic models, NeurIPS 2020, arXiv 2006.11239"
     task = "generation"
     Config = DDPMConfig
+    volumes = True
     told = ("label",)
     training_presets: ClassVar[dict[str, dict[str, Any]]] = {
         "quick": {"learning_rate": 1e-3, "ema": (0.10, 0.05)},

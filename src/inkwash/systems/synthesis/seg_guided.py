@@ -56,6 +56,7 @@ class SegGuided(FromMasks):
     reads = "seg-guided-diff"
     paper = "Konz et al., Segmentation-guided diffusion models, MICCAI 2024, arXiv 2402.05210"
     Config = SegGuidedConfig
+    volumes = True
     training_presets: ClassVar[dict[str, dict[str, Any]]] = {
         "quick": {"learning_rate": 1e-3, "ema": (0.10, 0.05)},
         "paper": {"learning_rate": 1e-4, "batch": 16, "warmup": 500, "flip": False},
