@@ -21,13 +21,19 @@ from inkwash.systems.base import Generator
 from inkwash.systems.bundled import run_of
 from inkwash.systems.restoration.measurements import measurement
 from inkwash.systems.restoration.restorer import restore
+from inkwash.systems.segmentation.zero_shot import ZeroShot, ZeroShotConfig
 from inkwash.training.run import Run
 
 SYSTEM, DATA = "polyp-ddpm", "bundled:retina"
 COUNT = 64
 RESTORE = "inkwash predict bundled:polyp-ddpm-retina FILE --operator denoise:noise=25 --out restored"
-# What the model is a prior for besides: each is undone without any training.
-MEASUREMENTS = ("denoise:noise=25", "inpaint:hide=box,share=0.4", "sr:factor=4")
+# What the model, told no mask, is a prior for besides: each is undone without any training, by that sampler.
+MEASUREMENTS = {
+    "denoise:noise=25": "ddrm",
+    "inpaint:hide=box,share=0.4": "ddrm",
+    "sr:factor=4": "ddrm",
+    "light:gain=0.4,veil=0.1,noise=2": "unimie",
+}
 
 
 def demonstrating(out: str | Path = "runs/demo") -> Iterator[Progress]:
@@ -58,22 +64,34 @@ def demonstrating(out: str | Path = "runs/demo") -> Iterator[Progress]:
     title = "Retinas that were never photographed"
     report = page(measured, run, command="inkwash demo", commands=commands, title=title)
     strips = list(report.strips)
-    for text in MEASUREMENTS:
-        yield Progress(f"restoring {text}", 0, len(MEASUREMENTS))
-        strips += _restored(system, measured.real[:SHOWN], text)
+    for index, (text, by) in enumerate(MEASUREMENTS.items()):
+        yield Progress(f"restoring {text}", index, len(MEASUREMENTS))
+        strips += _restored(system, measured.real[:SHOWN], text, by)
+    yield Progress("looking for segments", 0, 1)
+    strips.append(_segmented(model, system, measured.real[:SHOWN]))
     report = replace(report, strips=strips)
     yield Progress("writing", 1, 1, result=report.write(out / "report.html"))
 
 
-def _restored(system: Generator, x: Float[Tensor, "n c h w"], text: str) -> list[Strip]:
+def _restored(system: Generator, x: Float[Tensor, "n c h w"], text: str, by: str) -> list[Strip]:
     """Real pictures as they were measured, and as the model restores them."""
     asked = measurement(text, tuple(x.shape[1:]))
     y = asked.take(x, noise=Noise(0, range(len(x))))
-    found = restore(system, asked, y, by="ddrm", steps=15, draws=2)
+    found = restore(system, asked, y, by=by, steps=20, draws=2)
+    # Light is shown as it is: the operator's own inverse would know the gain and the veil, which the sampler finds.
+    seen = y if by == "unimie" else asked.first_guess(y)
     return [
-        Strip(f"real ones, measured as {text}", asked.first_guess(y).clamp(-1, 1)),
+        Strip(f"real ones, measured as {text}", seen.clamp(-1, 1)),
         Strip("restored by the same model, which was never taught to", found.estimate),
     ]
+
+
+def _segmented(run: Path, system: Generator, x: Float[Tensor, "n c h w"]) -> Strip:
+    """Real pictures in segments of what attends to the same in the model."""
+    finder = ZeroShot(ZeroShotConfig(model=str(run), segments=4), system.spec)
+    return Strip(
+        "real ones, in segments of what the model attends to", pictures.overlay(x, finder.segments(x).index + 1)
+    )
 
 
 def demo(out: str | Path = "runs/demo") -> Path:
