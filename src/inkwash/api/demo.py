@@ -88,7 +88,7 @@ def _restored(system: Generator, x: Float[Tensor, "n c h w"], text: str, by: str
 
 def _segmented(run: Path, system: Generator, x: Float[Tensor, "n c h w"]) -> Strip:
     """Real pictures in segments of what attends to the same in the model."""
-    finder = ZeroShot(ZeroShotConfig(model=str(run), segments=4), system.spec)
+    finder = ZeroShot(ZeroShotConfig.model_validate({"model": str(run), "segments": 4}), system.spec)
     return Strip(
         "real ones, in segments of what the model attends to", pictures.overlay(x, finder.segments(x).index + 1)
     )
