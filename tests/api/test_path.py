@@ -123,8 +123,10 @@ def test_pictures_drawn_without_a_mask_are_the_floor(run: Path, discs: Path) -> 
     free = inkwash.evaluate(run, discs, n=6, steps=2, segmenter_steps=3, mask_free=True).metrics
     assert [metric.value for metric in free] == [metric.value for metric in plain]
     assert plain[1].floor is None
-    assert free[1].floor is not None and free[1].floor != free[1].value
-    assert free[0].floor is not None and "without a mask" in free[0].about
+    assert free[1].floor is not None
+    assert free[1].floor != free[1].value
+    assert free[0].floor is not None
+    assert "without a mask" in free[0].about
 
 
 def test_too_few_pictures_are_refused_before_any_is_drawn(run: Path, discs: Path) -> None:
