@@ -57,6 +57,7 @@ def test_captions_that_cannot_be_told(run, tmp_path, text, said):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_it_is_tuned_exported_edited_and_measured_as_any_generator(run, squares, tmp_path):
     tuning = inkwash.tune(run, steps=[2], items=4, candidates=8, tries=0)
     assert tuning.walks[0].steps == 2
