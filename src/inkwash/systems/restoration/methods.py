@@ -1,7 +1,7 @@
 """The posterior samplers by name: from a prior and a measurement to images that explain it.
 
-Each takes any operator that its mathematics allows. The number of steps, the grid and the weights are those that did
-best on a validation split (docs/restoration.md); papers' own values stand beside them where they differ.
+Each takes any operator that its mathematics allows. The weights are those of the papers, over far fewer steps; how
+good they are is measured in docs/posteriors.md and docs/restoration.md.
 """
 
 import math
