@@ -82,6 +82,11 @@ def test_noise_is_the_one_that_was_asked_for(discs: Path, tmp_path: Path) -> Non
     assert 20.0 < found.rows[0].psnr.mean < 20.8
 
 
+def test_a_picture_that_is_the_same_to_the_bit_does_not_make_the_mean_infinite(discs: Path, tmp_path: Path) -> None:
+    found = inkwash.restore(discs, ["denoise:noise=0"], ["none"], out=tmp_path / "out", size=16, number=2)
+    assert found.rows[0].psnr.mean == found.rows[0].psnr.high == 100.0
+
+
 def test_an_operator_of_the_users_own(prior: Path, discs: Path, tmp_path: Path) -> None:
     asked = [f"{__file__}:left,noise=10", "inpaint:hide=half,noise=10"]
     found = restore(discs, asked, ["linear", f"ddrm@{prior}"], out=tmp_path / "out", size=32, number=2, steps=2)

@@ -194,7 +194,7 @@ def _taken(asked: Measurement, pictures: Batch, seed: int) -> Tensor:
 def _strength(way: Restorer, asked: Measurement, others: Batch, seed: int) -> float:
     y, x = _taken(asked, others, seed + 1), others["image"]
     run = way.trial or way.run
-    found = {s: float(metrics.psnr(_restored(run, asked, y, len(y), s).estimate, x).mean()) for s in STRENGTHS}
+    found = {s: float(_psnr(_restored(run, asked, y, len(y), s).estimate, x).mean()) for s in STRENGTHS}
     return max(found, key=found.__getitem__)
 
 
@@ -208,6 +208,11 @@ def _restored(run: Run, asked: Measurement, y: Tensor, batch: int, strength: flo
     return Restoration(torch.cat([part.draws for part in parts]), parts[0].evaluations)
 
 
+def _psnr(found: Float[Tensor, "n c ..."], true: Float[Tensor, "n c ..."]) -> Tensor:
+    """At most 100 dB, more than pictures resolve: a mean is to survive one that is the same to the bit."""
+    return metrics.psnr(found, true).clamp(max=100.0)
+
+
 def _row(
     way: Restorer,
     asked: Measurement,
@@ -217,13 +222,13 @@ def _row(
     seconds: float,
     strength: float | None,
 ) -> tuple[RestorationRow, Tensor]:
-    value = metrics.psnr(found.estimate, x)
+    value = _psnr(found.estimate, x)
     draws = found.draws.shape[1]
     gain = torch.zeros_like(value) if floor is None else value - floor
     row = RestorationRow(
         operator=asked.name, method=way.name, psnr=Figure.of(bootstrap(value)),
         ssim=Figure.of(bootstrap(metrics.ssim(found.estimate, x))),
-        psnr_draw=Figure.of(bootstrap(metrics.psnr(found.draws[:, 0], x))) if draws > 1 else None,
+        psnr_draw=Figure.of(bootstrap(_psnr(found.draws[:, 0], x))) if draws > 1 else None,
         gain=Figure.of(bootstrap(gain)), evaluations=found.evaluations * draws, seconds=round(seconds, 3),
         strength=strength,
     )  # fmt: skip
