@@ -11,24 +11,19 @@ from torch import Tensor, nn
 
 from inkwash.errors import WrongUse
 from inkwash.nets.adapters.base import require
-from inkwash.nets.adapters.frozen import Frozen
+from inkwash.nets.adapters.frozen_autoencoder import FrozenAutoencoder
 from inkwash.nets.autoencoder import Code
-from inkwash.nets.patched import cut, fill
+from inkwash.nets.patched import fill
 
 
-class FrozenKL(Frozen):
+class FrozenKL(FrozenAutoencoder):
     """A frozen `AutoencoderKL`.
-
-    Sides that are no multiple of `factor` are filled up with their mirrored edge, and the picture is cut back.
 
     Args:
         vae: the module.
         name: where it is from, for messages.
 
     Attributes:
-        channels: of a code.
-        pictures: channels of a picture.
-        factor: how many times shorter the side of a code is.
         scaling: what its codes are multiplied by for a denoiser.
 
     Raises:
@@ -46,27 +41,13 @@ class FrozenKL(Frozen):
         self.factor = 2 ** (len(config["block_out_channels"]) - 1)
         self.scaling = float(config["scaling_factor"])
 
-    def size_of(self, size: tuple[int, ...]) -> tuple[int, ...]:
-        """The size of the code of a picture of this size."""
-        return tuple(-(-side // self.factor) for side in size)
-
-    @torch.no_grad()
-    def encode(self, x: Float[Tensor, "b c h w"]) -> Code:
-        """The code of a picture in [-1, 1]; one of a single channel is copied to all that it takes.
-
-        Raises:
-            WrongUse: the picture has another number of channels.
-        """
-        if x.shape[1] not in (1, self.pictures):
-            raise WrongUse(f"a picture of {x.shape[1]} channels: {self.name} takes {self.pictures}, or 1 to be copied")
-        filled = fill(x, self.factor)
-        said = self.held.encode(filled.expand(-1, self.pictures, -1, -1), return_dict=False)[0]
+    def coded(self, x: Tensor) -> Code:
+        said = self.held.encode(x, return_dict=False)[0]
         return Code(said.mean, said.logvar)
 
-    @torch.no_grad()
-    def decode(self, z: Float[Tensor, "b c h w"], size: tuple[int, ...]) -> Float[Tensor, "b d ..."]:
-        """The picture of this size that a code stands for."""
-        return cut(self.held.decode(z, return_dict=False)[0], size)
+    def decoded(self, z: Tensor) -> Tensor:
+        made: Tensor = self.held.decode(z, return_dict=False)[0]
+        return made
 
     def image_encoder(self, channels: int, *, dropout: float) -> "ImageEncoder":
         """A new encoder of images that is trained, and begins as this one's.

@@ -4,30 +4,21 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from inkwash.errors import WrongUse
 from inkwash.nets.adapters.base import require
-from inkwash.nets.adapters.frozen import Frozen
+from inkwash.nets.adapters.frozen_autoencoder import FrozenAutoencoder
 from inkwash.nets.adapters.weights import read_weights
 from inkwash.nets.autoencoder import Code
-from inkwash.nets.patched import cut, fill
 
 
-class FrozenMonaiKL(Frozen):
+class FrozenMonaiKL(FrozenAutoencoder):
     """A frozen `monai.networks.nets.AutoencoderKL`, 2-D or 3-D.
-
-    Sides that are no multiple of `factor` are filled up with their mirrored edge, and the picture is cut back.
 
     Args:
         vae: the module.
         name: where it is from, for messages.
-
-    Attributes:
-        spatial, channels, pictures, factor: dimensions of a picture, channels of a code and of a picture, and how many
-            times shorter the side of a code is.
 
     Raises:
         WrongUse: it is of another class, or its pictures come back with other channels.
@@ -47,27 +38,13 @@ class FrozenMonaiKL(Frozen):
         self.spatial, self.channels, self.pictures = enter.ndim - 2, int(vae.latent_channels), int(enter.shape[1])
         self.factor = 2 ** (len(vae.encoder.channels) - 1)
 
-    def size_of(self, size: tuple[int, ...]) -> tuple[int, ...]:
-        """The size of the code of a picture of this size."""
-        return tuple(-(-side // self.factor) for side in size)
-
-    @torch.no_grad()
-    def encode(self, x: Float[Tensor, "b c *size"]) -> Code:
-        """The code of a picture in [-1, 1]; one of a single channel is copied to all that it takes.
-
-        Raises:
-            WrongUse: the picture has another number of channels.
-        """
-        if x.shape[1] not in (1, self.pictures):
-            raise WrongUse(f"a picture of {x.shape[1]} channels: {self.name} takes {self.pictures}, or 1 to be copied")
-        filled = fill(x, self.factor)
-        mean, std = self.held.encode(filled.expand(-1, self.pictures, *filled.shape[2:]))
+    def coded(self, x: Tensor) -> Code:
+        mean, std = self.held.encode(x)
         return Code(mean, 2 * std.log())
 
-    @torch.no_grad()
-    def decode(self, z: Float[Tensor, "b c *code"], size: tuple[int, ...]) -> Float[Tensor, "b d ..."]:
-        """The picture of this size that a code stands for."""
-        return cut(self.held.decode(z), size)
+    def decoded(self, z: Tensor) -> Tensor:
+        made: Tensor = self.held.decode(z)
+        return made
 
 
 def load(path: str | Path) -> FrozenMonaiKL:
