@@ -124,10 +124,10 @@ class System(nn.Module, ABC):
 class GeneratorConfig(SystemConfig):
     """What every image generator can be told."""
 
-    sampler: str
-    sampling_steps: int
-    guidance: float
-    drop_condition: float
+    sampler: str = Field("dpm++2m", description=f"solver or solver@grid; solvers: {', '.join(recipes.SOLVERS)}")
+    sampling_steps: int = Field(20, ge=1, description="evaluations of the network an image")
+    guidance: float = Field(1.0, ge=0, description="classifier-free guidance; 1 is the plain conditional model")
+    drop_condition: float = Field(0.1, ge=0, lt=1, description="share of items without condition; guidance needs some")
     student: Student = Field(
         "none", description="what inkwash distil made it: progressive, consistency or shortcut; none: it was trained"
     )

@@ -38,16 +38,12 @@ class DenoiserConfig(GeneratorConfig):
     )
     learned_variance: bool = Field(False, description="learn the step's variance too (iDDPM's hybrid loss)")
     self_conditioning: bool = Field(False, description="show the network its previous estimate")
-    drop_condition: float = Field(0.1, ge=0, lt=1, description="share of items without condition; guidance needs some")
     base: int = Field(32, ge=4, description="channels of the first level")
     multipliers: Integers = Field((1, 2, 3), min_length=1, description="channels of each level, times base")
     blocks: int = Field(1, ge=1, description="residual blocks a level")
     attention: Integers = Field((16, 8), description="sides of the feature maps that have attention")
     patch: int = Field(2, ge=1, description="side of the patches the picture is folded into; 2 costs a quarter")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout in the residual blocks")
-    sampler: str = Field("dpm++2m", description=f"solver or solver@grid; solvers: {', '.join(recipes.SOLVERS)}")
-    sampling_steps: int = Field(20, ge=1, description="evaluations of the network an image")
-    guidance: float = Field(1.0, ge=0, description="classifier-free guidance; 1 is the plain conditional model")
 
     @model_validator(mode="before")
     @classmethod

@@ -27,7 +27,7 @@ from inkwash.data.spec import DataSpec
 from inkwash.errors import WrongUse
 from inkwash.nets.adapters.frozen import fingerprint_of
 from inkwash.nets.low_rank import LowRank
-from inkwash.systems import frozen_prior, recipes
+from inkwash.systems import frozen_prior
 from inkwash.systems.base import Generator, GeneratorConfig, filled
 from inkwash.systems.frozen_prior import OnPrior
 from inkwash.systems.kept_run import KeptRun
@@ -45,10 +45,6 @@ class LoRAConfig(GeneratorConfig):
     rank: int = Field(8, ge=1, description="of the matrices that are added")
     alpha: float | None = Field(None, gt=0, description="an addition counts alpha / rank; the rank by default")
     convolutions: bool = Field(True, description="adapt convolutions too, and not attention alone")
-    drop_condition: float = Field(0.1, ge=0, lt=1, description="share of items without condition; guidance needs some")
-    sampler: str = Field("dpm++2m", description=f"solver or solver@grid; solvers: {', '.join(recipes.SOLVERS)}")
-    sampling_steps: int = Field(20, ge=1, description="evaluations of the network an image")
-    guidance: float = Field(1.0, ge=0, description="classifier-free guidance; 1 is the plain conditional model")
 
     @model_validator(mode="before")
     @classmethod

@@ -32,7 +32,7 @@ from inkwash.denoise.gaussian import GaussianDenoiser
 from inkwash.errors import WrongUse
 from inkwash.nets.control import Controlled
 from inkwash.nets.patched import fold
-from inkwash.systems import frozen_prior, recipes
+from inkwash.systems import frozen_prior
 from inkwash.systems.base import Generator, GeneratorConfig, filled
 from inkwash.systems.frozen_prior import OnPrior
 from inkwash.systems.kept_run import KeptRun
@@ -50,9 +50,6 @@ class ControlNetConfig(GeneratorConfig):
     )
     hint: int = Field(32, ge=1, description="channels of the encoder of the mask")
     drop_condition: float = Field(0.1, ge=0, lt=1, description="share of items without mask; guidance needs some")
-    sampler: str = Field("dpm++2m", description=f"solver or solver@grid; solvers: {', '.join(recipes.SOLVERS)}")
-    sampling_steps: int = Field(20, ge=1, description="evaluations of the network an image")
-    guidance: float = Field(1.0, ge=0, description="classifier-free guidance; 1 is the plain conditional model")
 
     @model_validator(mode="before")
     @classmethod
