@@ -28,9 +28,8 @@ from torch import Tensor
 from inkwash.api.runs import generator
 from inkwash.corruption.noise import Noise
 from inkwash.evaluation.restoration import psnr
-from inkwash.sampling.edict import Edict
+from inkwash.sampling.edict import Edict, even
 from inkwash.sampling.edit import sdedit
-from inkwash.sampling.grid import Grid
 from inkwash.sampling.guidance.control import after, controlled
 from inkwash.systems import recipes
 from inkwash.systems.base import Generator
@@ -102,10 +101,7 @@ def colour_map(yellow: Images, toned: Images, order: int) -> Callable[[Images], 
 
 def inverted(system: Generator, x: Images, tone: int, steps: int, guidance: float, share: float) -> Images:
     """Up as yellow, down as the tone (EDICT), attending for this share of the steps where the yellow ones attend."""
-    corruption = system.denoiser.corruption
-    first = float(corruption.time_of(torch.tensor(max(corruption.at(1.0).log_snr, -8.0), dtype=torch.float64)))
-    grid = Grid.of([first * (1 - k / steps) for k in range(steps)] + [0.0])
-    n = len(x)
+    grid, n = even(system.denoiser.corruption, steps), len(x)
     source, target = torch.zeros(n, dtype=torch.long), torch.full((n,), 1 + tone)
     *_, top = Edict(system.way(guidance=1.0).denoiser, grid, dtype=torch.float32).up(x.double(), label=source)
     kept = controlled(n, among=after(grid, share)) if share > 0 else lambda denoiser: denoiser

@@ -14,7 +14,7 @@ from inkwash.denoise.base import Denoiser
 from inkwash.evaluation.restoration import psnr
 from inkwash.nets.alignment import aligned
 from inkwash.sampling.ddim import DDIM
-from inkwash.sampling.edict import Edict
+from inkwash.sampling.edict import Edict, even
 from inkwash.sampling.edit import led, sdedit, slerp
 from inkwash.sampling.grid import Grid
 from inkwash.sampling.guidance.base import Guidance
@@ -26,7 +26,6 @@ from inkwash.sampling.null_text import null_text
 from inkwash.sampling.repaint import repaint
 from inkwash.systems.base import Generator, Way
 
-_LEAST = -8.0  # log-SNR
 _MOST = 50
 _ITERATIONS = 10
 
@@ -200,15 +199,9 @@ def _edict(asked: Asked) -> Edict:
 
 
 def _even(asked: Asked) -> Grid:
-    """From where something of the picture is left, in the even steps that EDICT's mixing is made for.
-
-    As many as the papers take, if nothing was said, and not as many as the model draws well in: what EDICT makes in 20
-    under guidance is noise.
-    """
-    corruption = asked.system.denoiser.corruption
-    low = torch.tensor(max(corruption.at(1.0).log_snr, _LEAST), dtype=torch.float64)
-    first, steps = float(corruption.time_of(low)), min(asked.steps or _MOST, _MOST)
-    return Grid.of([first * (1 - k / steps) for k in range(steps)] + [0.0])
+    """As many steps as the papers take, if nothing was said, and not as many as the model draws well in: what EDICT
+    makes in 20 under guidance is noise."""
+    return even(asked.system.denoiser.corruption, min(asked.steps or _MOST, _MOST))
 
 
 EDITS: dict[str, Callable[[Asked, dict[str, Any]], Steps]] = {

@@ -18,10 +18,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from inkwash.corruption.gaussian import Gaussian
 from inkwash.denoise.base import Denoiser
 from inkwash.errors import WrongUse
 from inkwash.sampling.gaussian import gaussian
 from inkwash.sampling.grid import Grid
+
+_LEAST = -8.0  # log-SNR
 
 
 @dataclass(frozen=True)
@@ -106,3 +109,10 @@ class Edict:
         with torch.no_grad():
             mean = self.denoiser(z if self.dtype is None else z.to(self.dtype), t, **condition).mean.to(z.dtype)
         return (z - now.alpha * mean) / now.sigma
+
+
+def even(corruption: Gaussian, steps: int) -> Grid:
+    """The even steps that the mixing is made for, from where something of the picture is left."""
+    low = torch.tensor(max(corruption.at(1.0).log_snr, _LEAST), dtype=torch.float64)
+    first = float(corruption.time_of(low))
+    return Grid.of([first * (1 - k / steps) for k in range(steps)] + [0.0])
