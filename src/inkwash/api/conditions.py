@@ -124,8 +124,6 @@ def _masks(run: Run, text: str, count: int) -> Int64[Tensor, "n ..."]:
 
 def _of_volumes(run: Run, text: str, count: int) -> Int64[Tensor, "n d h w"]:
     """The masks of held-out scans, as the middle of each is learned from."""
-    if not text.startswith(BUNDLED) and not Path(text).expanduser().exists():
-        raise WrongUse(f"{text}: no such file: --condition takes scans with masks")
     collection = find(text, like=run)
     if not isinstance(collection, VolumeCollection) or not collection.report().masks:
         raise WrongUse(f"{text}: {run.path} draws volumes from masks of volumes: give --condition scans with masks")

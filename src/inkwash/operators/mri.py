@@ -49,15 +49,19 @@ class RealKspace(Spectral):
 
     Args:
         mask: true where it is acquired, `(H, W)`.
+
+    Attributes:
+        inverted: 1 over the singular values, 0 where they are 0.
     """
 
     def __init__(self, mask: Bool[Tensor, "h w"]) -> None:
         _check_mask(mask)
         self.shape, self.mask = (1, *mask.shape), mask
         self.singular = ((mask.float() + _opposite(mask).float()) / 2).sqrt()[None]
+        self.inverted = torch.where(self.singular > 0, 1 / self.singular.clamp(min=0.5), 0.0)
 
     def coefficients(self, x: Tensor) -> Tensor:
-        spectrum = fourier(to_complex(torch.cat([x, torch.zeros_like(x)], dim=1)))
+        spectrum = fourier(_complex(x))
         return spectrum.real - spectrum.imag
 
     def item(self, coefficients: Tensor) -> Tensor:
@@ -65,16 +69,11 @@ class RealKspace(Spectral):
 
     def measurement_coefficients(self, y: Tensor) -> Tensor:
         back = inverse_fourier(to_complex(y) * self.mask.to(y.device)).real
-        return self.coefficients(back) * self._inverted(y)
+        return self.coefficients(back) * self._at(self.inverted, y)
 
     def measurement(self, coefficients: Tensor) -> Tensor:
-        image = self.item(coefficients * self._inverted(coefficients))
-        spectrum = fourier(to_complex(torch.cat([image, torch.zeros_like(image)], dim=1)))
+        spectrum = fourier(_complex(self.item(coefficients * self._at(self.inverted, coefficients))))
         return to_channels(spectrum * self.mask.to(spectrum.device))
-
-    def _inverted(self, like: Tensor) -> Tensor:
-        """1 over the singular values, 0 where they are 0."""
-        return self._at(torch.where(self.singular > 0, 1 / self.singular.clamp(min=0.5), 0.0), like)
 
 
 class Coils(Linear):
@@ -96,7 +95,7 @@ class Coils(Linear):
         self.mask, self.maps, self.real = mask, maps, real
 
     def forward(self, x: Tensor) -> Tensor:
-        image = torch.complex(x, torch.zeros_like(x)) if self.real else to_complex(x)
+        image = _complex(x) if self.real else to_complex(x)
         return to_channels(fourier(self.maps.to(image) * image) * self.mask.to(image.device))
 
     def adjoint(self, y: Tensor) -> Tensor:
@@ -169,6 +168,11 @@ def radial(shape: tuple[int, int], spokes: int, *, turned: bool = True) -> Bool[
         columns = (shape[1] // 2 + reach * math.cos(angle) * shape[1] / 2).round().long().clamp(0, shape[1] - 1)
         mask[rows, columns] = True
     return mask
+
+
+def _complex(x: Float[Tensor, "b c h w"]) -> Complex[Tensor, "b c h w"]:
+    """Of a real image."""
+    return torch.complex(x, torch.zeros_like(x))
 
 
 def _opposite(mask: Bool[Tensor, "h w"]) -> Bool[Tensor, "h w"]:
