@@ -154,7 +154,7 @@ def test_too_few_evaluations_are_refused(ddpm):
 
 def test_systems_are_found_by_name_and_task():
     segmenters = ["dynunet", "ensemdiff", "hidiff", "ldseg", "medsegdiff", "sdseg", "unet", "zero-shot"]
-    restorers = ["dncnn", "i2sb", "noise2void", "sr3"]
+    restorers = ["dncnn", "i2sb", "ir-sde", "noise2void", "sr3"]
     synthesis = ["controlnet", "ldm", "polyp-ddpm", "seg-guided"]
     assert systems.names() == sorted(["ddpm", "lora", "anoddpm", *synthesis, *restorers, *segmenters])
     assert systems.names(task="synthesis") == synthesis

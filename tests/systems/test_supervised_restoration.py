@@ -12,6 +12,7 @@ from inkwash.errors import WrongUse
 from inkwash.nets.dncnn import DnCNN
 from inkwash.systems.restoration.dncnn import DnCNNConfig, DnCNNRestorer
 from inkwash.systems.restoration.i2sb import I2SB, I2SBConfig
+from inkwash.systems.restoration.ir_sde import IRSDE, IRSDEConfig
 from inkwash.systems.restoration.measurements import measurement
 from inkwash.systems.restoration.noise2void import Noise2Void, Noise2VoidConfig
 from inkwash.systems.restoration.sr3 import SR3, SR3Config
@@ -35,6 +36,7 @@ MADE = {
     "noise2void": lambda operator: Noise2Void(Noise2VoidConfig(operator=operator, layers=5, base=16, share=0.1), SPEC),
     "sr3": lambda operator: SR3(SR3Config(operator=operator, base=16, multipliers=(1, 2), attention=()), SPEC),
     "i2sb": lambda operator: I2SB(I2SBConfig(operator=operator, base=16, multipliers=(1, 2)), SPEC),
+    "ir-sde": lambda operator: IRSDE(IRSDEConfig(operator=operator, base=16, multipliers=(1, 2)), SPEC),
 }
 # What is learned, and the share of the guess's squared error that is left at most after two hundred steps.
 LEARNED = [
@@ -43,6 +45,8 @@ LEARNED = [
     ("noise2void", "denoise:noise=60", 0.6),
     ("sr3", "denoise:noise=60", 0.4),
     ("i2sb", "denoise:noise=60", 0.4),
+    ("ir-sde", "denoise:noise=60", 0.4),
+    ("ir-sde", "sr:factor=4,kernel=box", 0.2),
 ]
 
 
@@ -102,8 +106,8 @@ def test_it_learns_from_pairs(name: str) -> None:
     assert error < 0.6 * float((y - x).square().mean())
 
 
-@pytest.mark.parametrize("make", [SR3, I2SB])
-def test_diffusion_sees_the_pair(make: type[SR3] | type[I2SB]) -> None:
+@pytest.mark.parametrize("make", [SR3, I2SB, IRSDE])
+def test_diffusion_sees_the_pair(make: type[SR3] | type[I2SB] | type[IRSDE]) -> None:
     system = make(make.Config(operator="measured", base=8, multipliers=(1,)), PAIRS)
     batch = {"image": waves(2), "measured": speckled(waves(2), 1)}
     torch.testing.assert_close(system.guessed(batch, Noise(0, range(2))), batch["measured"])

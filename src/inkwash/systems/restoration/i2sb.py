@@ -21,21 +21,15 @@ from inkwash.corruption.bridge import Bridge
 from inkwash.corruption.noise import Noise
 from inkwash.corruption.posterior import Point
 from inkwash.data.spec import DataSpec
-from inkwash.nets.patched import Patched
-from inkwash.nets.unet import UNet
 from inkwash.sampling.grid import Grid
-from inkwash.systems.pixel import Integers
-from inkwash.systems.restoration.supervised import Supervised, SupervisedConfig
+from inkwash.systems.restoration.paired import PairedConfig, network
+from inkwash.systems.restoration.supervised import Supervised
 
 
-class I2SBConfig(SupervisedConfig):
+class I2SBConfig(PairedConfig):
     """Options of I2SB."""
 
     bridge: float = Field(0.3, ge=0, description="standard deviation of the bridge's noise; 0 is a straight line")
-    base: int = Field(32, ge=4, description="channels of the first level")
-    multipliers: Integers = Field((1, 2, 3), min_length=1, description="channels of each level, times base")
-    blocks: int = Field(1, ge=1, description="residual blocks a level")
-    patch: int = Field(2, ge=1, description="side of the patches the picture is folded into; 2 costs a quarter")
     sampling_steps: int = Field(5, ge=1, description="evaluations of the network an image")
 
 
@@ -53,17 +47,7 @@ class I2SB(Supervised):
 
     def __init__(self, config: I2SBConfig, spec: DataSpec) -> None:
         super().__init__(config, spec)
-        fold = config.patch ** len(spec.size)
-        network = UNet(
-            2 * spec.channels * fold,
-            spec.channels * fold,
-            spatial=len(spec.size),
-            base=config.base,
-            multipliers=config.multipliers,
-            blocks=config.blocks,
-            attention=(False,) * len(config.multipliers),
-        )
-        self.network = network if config.patch == 1 else Patched(network, config.patch)
+        self.network = network(config, spec)
         self.bridge = Bridge(config.bridge)
 
     def loss(self, batch: dict[str, Tensor], *, noise: Noise) -> dict[str, Float[Tensor, "b"]]:
