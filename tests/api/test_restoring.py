@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tiny_run import TINY
 
@@ -15,6 +16,7 @@ from inkwash.errors import WrongUse
 from inkwash.operators.base import Operator
 from inkwash.operators.mask import Masked, half
 from inkwash.operators.separable import resized
+from inkwash.systems.restoration.measurements import measurement
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +169,79 @@ def test_a_prior_that_needs_its_condition_is_refused(discs: Path, tmp_path: Path
     picture(tmp_path / "a.png")
     with pytest.raises(WrongUse, match="always needs its condition"):
         restore_files(run, tmp_path / "a.png", operator="denoise", out=tmp_path / "out", steps=2)
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """What has learned to restore grey pictures: a few steps of it."""
+    data, random = tmp_path_factory.mktemp("learned"), np.random.default_rng(0)
+    for i in range(12):
+        Image.fromarray(np.kron(random.integers(0, 255, (4, 4)), np.ones((4, 4))).astype(np.uint8)).save(
+            data / f"{i}.png"
+        )
+    made = {}
+    for system, options in (
+        ("dncnn", {"operator": "denoise:noise=25", "base": 8, "layers": 3}),
+        ("i2sb", {"operator": "sr:factor=2", "base": 8, "multipliers": (1, 1)}),
+    ):
+        made[system] = tmp_path_factory.mktemp("runs") / system
+        inkwash.train(system, data, out=made[system], steps=3, size=16, batch=4, set=options)
+    return made
+
+
+def test_what_has_learned_to_restore_does_it(learned: dict[str, Path], tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    folder = tmp_path / "in"
+    folder.mkdir()
+    picture(folder / "a.png", (33, 21), "L")
+    picture(folder / "b.png", (20, 20), "I;16")
+    affine = np.diag([0.5, 0.5, 2.0, 1.0])
+    scan = np.random.default_rng(0).normal(1000, 200, (18, 20, 5)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(scan, affine), folder / "c.nii.gz")
+    assert main(["predict", str(learned["dncnn"]), str(folder), "--out", str(tmp_path / "out")]) == 0
+    made = json.loads((tmp_path / "out" / "restorations.json").read_text())
+    assert (made["by"], made["operator"], made["draws"], made["steps"]) == ("dncnn", "denoise:noise=25", 1, 1)
+    assert {one["name"]: one["evaluations"] for one in made["restored"]} == {"a.png": 1, "b.png": 1, "c.nii.gz": 5}
+    assert not any("std" in one["files"] for one in made["restored"])
+    # It is the network's own estimate, pixel by pixel.
+    system = inkwash.load(learned["dncnn"])
+    seen = np.asarray(Image.open(folder / "a.png"))
+    y = torch.from_numpy(seen.astype("float32"))[None, None] * (2 / 255) - 1
+    found = system.restore(measurement("denoise:noise=25", (1, 33, 21)), y).estimate
+    written = np.asarray(Image.open(tmp_path / "out" / "a_restored.png"))
+    np.testing.assert_array_equal(written, ((found[0, 0] + 1) / 2 * 255).round().numpy().astype("uint8"))
+    assert np.asarray(Image.open(tmp_path / "out" / "b_restored.png")).dtype == np.uint16
+    kept = nibabel.load(tmp_path / "out" / "c_restored.nii.gz")
+    np.testing.assert_array_equal(kept.affine, affine)
+    assert kept.shape == scan.shape
+
+
+def test_what_draws_restorations_draws_several(learned: dict[str, Path], tmp_path: Path) -> None:
+    picture(tmp_path / "a.png", (16, 20), "L")
+    options = {"draws": 2, "steps": 2}
+    (one,) = restore_files(learned["i2sb"], tmp_path / "a.png", out=tmp_path / "out", **options).restored
+    assert (one.size, one.evaluations, set(one.files)) == ((32, 40), 4, {"estimate", "std"})
+    again = tmp_path / "again"
+    restore_files(learned["i2sb"], tmp_path / "a.png", out=again, operator="sr:factor=2", **options)
+    assert (again / "a_restored.png").read_bytes() == (tmp_path / "out" / "a_restored.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--by", "ddrm"], "restores by itself: leave --by ddrm out"),
+        (["--sampler", "ddim"], "--sampler is for masks"),
+        (["--operator", "blur"], "learned denoise:noise=25"),
+    ],
+)
+def test_what_is_not_for_the_learned_is_refused(
+    learned: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    picture(tmp_path / "a.png", (16, 16), "L")
+    out = tmp_path / "out"
+    assert main(["predict", str(learned["dncnn"]), str(tmp_path / "a.png"), "--out", str(out), *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
 
 
 @pytest.fixture(scope="module")

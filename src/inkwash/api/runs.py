@@ -36,6 +36,11 @@ def opened(run: str | Path) -> Run:
     return Run.open(folder)
 
 
+def task(run: str | Path) -> str:
+    """What the system of a run does, without loading its weights: `generation`, `segmentation`, `restoration`, ..."""
+    return systems.get(opened(run).system).task
+
+
 def load(run: str | Path, *, device: torch.device | str | None = None) -> System:
     """A trained system, in evaluation mode.
 

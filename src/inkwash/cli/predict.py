@@ -36,14 +36,17 @@ def predict(
     $ inkwash predict runs/polyp-masks polyps/ --out found --draws 5 --merge staple
     $ inkwash predict runs/prior noisy/ --operator denoise:noise=25 --draws 8 --out restored
     $ inkwash predict bundled:polyp-ddpm-retina retina.png --operator inpaint:hide=hole.png --out filled
+    $ inkwash predict runs/dncnn noisy/ --out cleaned
 
     Writes mask, probability and uncertainty of every file on the grid of that file: NIfTI with its affine, DICOM as a
     segmentation of its series, pictures as PNG. A bad file is named at the end and does not stop the others.
     With --operator a generator of pictures is the prior, and what is written are the mean of the draws, of a DICOM
-    series as a series, and their standard deviation.
+    series as a series, and their standard deviation. What has learned to restore, dncnn or sr3 for example, needs no
+    operator.
 
     Args:
-        run: a run folder of a segmenter; of a generator with --operator. bundled:polyp-ddpm-retina is one.
+        run: a run folder of a segmenter, or of what has learned to restore; of a generator with --operator.
+            bundled:polyp-ddpm-retina is one.
         path: a file, a folder, a zip or a list: NIfTI, DICOM, MetaImage, NRRD, NumPy, PNG, JPEG, TIFF.
         out: the folder to write into.
         draws: masks drawn for each image, which become one; the system's own number by default. Of restorations 4.
@@ -56,6 +59,7 @@ def predict(
             sr:factor=4, blur:sigma=1.6, motion:length=9,angle=30, jpeg:quality=10, light:gain=0.3. Noise is the
             standard deviation of what was added, in grey levels of 255, and goes with all of them; where it is
             not known, denoise:noise=auto estimates it. module:function makes an operator of your own of a shape.
+            What has learned to restore takes them as it learned them by default.
         by: the posterior sampler: diffpir, ddrm, ddnm, pigdm, dps, mcg, red-diff or repaint; one-step, the posterior
             mean of what has noise alone; unimie, which finds out itself how a picture was lit; diffpir by default.
         form: how results are written; auto is as the input is.
@@ -63,16 +67,17 @@ def predict(
         window: walk over large pictures in windows too, instead of shrinking them to the model's size.
         json: print one JSON document.
     """
-    if operator is not None:
+    from inkwash.api.runs import task
+
+    if operator is not None or task(run) == "restoration":
         from inkwash.api.restoring import restoring_files
 
         others = {"--sampler": sampler, "--merge": merge, "--window": window or None}
         for flag, value in others.items():
             if value is not None:
-                raise WrongUse(f"{flag} is for masks: with --operator, --by chooses how a picture is restored")
+                raise WrongUse(f"{flag} is for masks: --by chooses how a picture is restored with --operator")
         job = restoring_files(
-            run, path, operator=operator, out=out, by=by or "diffpir", draws=4 if draws is None else draws, steps=steps,
-            seed=seed,
+            run, path, operator=operator, out=out, by=by, draws=4 if draws is None else draws, steps=steps, seed=seed,
         )  # fmt: skip
         restored = follow(job)
         output(restored, json=json)

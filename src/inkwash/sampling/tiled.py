@@ -17,7 +17,7 @@ weights fall off towards a tile's edges as a raised cosine, the paper's are cons
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -68,22 +68,52 @@ class Tiled(Guided):
         size = tuple(z.shape[-len(self.tile) :])
         if all(side <= most for side, most in zip(size, self.tile, strict=True)):
             return self.inner(z, t, **condition)
-        total = torch.zeros(size, device=z.device)
-        weight = _window([min(pair) for pair in zip(size, self.tile, strict=True)], self.overlap).to(z.device)
         whole: dict[str, Tensor] = {}
-        for place in places(size, self.tile, self.overlap, self.multiple):
+        for place, share in shares(size, self.tile, self.overlap, self.multiple, device=z.device):
             told = {name: _cut(v, place) if v is not None and name in SPATIAL else v for name, v in condition.items()}
             part = self.inner(_cut(z, place), t, **told)
-            total[place] += weight
-            # The mean of the tiles so far; of equal beliefs it is that belief, without rounding.
-            share = weight / total[place]
             for name in (field.name for field in fields(part)):
                 value = getattr(part, name)
                 if name not in whole:
-                    whole[name] = value.new_empty((*value.shape[: -len(size)], *size)).zero_()
-                there = _cut(whole[name], place)
-                there.copy_(torch.lerp(there, value, share.to(value.dtype)))
+                    whole[name] = value.new_zeros((*value.shape[: -len(size)], *size))
+                _blend(whole[name], value, place, share)
         return type(part)(**whole)
+
+
+def blended(
+    network: Callable[[Float[Tensor, "b ..."]], Float[Tensor, "b ..."]],
+    x: Float[Tensor, "b ..."],
+    tile: Sequence[int],
+    *,
+    overlap: int,
+    multiple: int = 1,
+) -> Float[Tensor, "b ..."]:
+    """What a network that keeps the sides of a picture makes of it, put together from tiles as in `tiled`."""
+    size = tuple(x.shape[-len(tile) :])
+    if all(side <= most for side, most in zip(size, tile, strict=True)):
+        return network(x)
+    whole: Tensor | None = None
+    for place, share in shares(size, tile, overlap, multiple, device=x.device):
+        part = network(_cut(x, place))
+        whole = part.new_zeros((*part.shape[: -len(size)], *size)) if whole is None else whole
+        _blend(whole, part, place, share)
+    assert whole is not None
+    return whole
+
+
+def shares(
+    size: Sequence[int], tile: Sequence[int], overlap: int, multiple: int = 1, *, device: torch.device | str = "cpu"
+) -> Iterator[tuple[Place, Float[Tensor, "..."]]]:
+    """The places of the tiles, each with its weight as a part of all weights up to it.
+
+    Moved by so much towards each tile in turn, a picture is their weighted mean; of equal beliefs it is that belief,
+    without rounding.
+    """
+    total = torch.zeros(tuple(size), device=device)
+    weight = _window([min(pair) for pair in zip(size, tile, strict=True)], overlap).to(device)
+    for place in places(size, tile, overlap, multiple):
+        total[place] += weight
+        yield place, weight / total[place]
 
 
 def places(size: Sequence[int], tile: Sequence[int], overlap: int, multiple: int = 1) -> Iterator[Place]:
@@ -122,6 +152,11 @@ def _window(sides: Sequence[int], overlap: int) -> Float[Tensor, "..."]:
         rise = (depth / max(overlap, 1)).clamp(max=1.0)
         window = window[..., None] * (rise * math.pi / 2).sin().square()
     return window
+
+
+def _blend(whole: Tensor, part: Tensor, place: Place, share: Tensor) -> None:
+    there = _cut(whole, place)
+    there.copy_(torch.lerp(there, part, share.to(part.dtype)))
 
 
 def _cut(value: Tensor, place: Place) -> Tensor:

@@ -72,4 +72,4 @@ class DnCNNRestorer(Supervised):
     def estimate(
         self, guess: Float[Tensor, "n c ..."], *, noise: Noise, steps: int | None = None
     ) -> tuple[Float[Tensor, "n c ..."], int]:
-        return guess - self.network(guess), 1
+        return guess - self.in_tiles(self.network, guess, overlap=2 * self.config.layers), 1

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from inkwash.corruption.noise import Noise
 from inkwash.denoise.base import Denoiser
+from inkwash.denoise.gaussian import GaussianDenoiser
 from inkwash.errors import WrongUse
 from inkwash.operators.mask import Masked
 from inkwash.sampling.loop import Step
@@ -94,7 +95,7 @@ def restoring(
         # A picture with a hole may show anything there; what is hidden was not measured.
         rows = measurement.operator(rows)
     problem = Problem(
-        _any_size(system, measurement.operator.shape[1:]),
+        any_size(system.denoiser, system.spec.size, measurement.operator.shape[1:]),
         measurement.operator,
         rows,
         measurement.std(y),
@@ -104,12 +105,14 @@ def restoring(
     yield from method(by).restore(problem, steps)
 
 
-def _any_size(system: Generator, size: Sequence[int]) -> Denoiser:
+def any_size(denoiser: GaussianDenoiser, own: Sequence[int], size: Sequence[int]) -> Denoiser:
     """The denoiser for images of this size: larger than those it was trained on in tiles of that size, which overlap.
 
     What a network sees at a time is then what it learned from, and memory does not grow with the image.
+
+    Args:
+        own: the size it was trained on.
     """
-    denoiser, own = system.denoiser, system.spec.size
     if all(side <= most for side, most in zip(size, own, strict=True)):
         return denoiser
     return tiled(own, overlap=min(own) // 4, multiple=grid_of(denoiser.network)[1])(denoiser)

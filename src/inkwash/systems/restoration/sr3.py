@@ -22,6 +22,7 @@ from inkwash.sampling.guidance.threshold import clip
 from inkwash.sampling.loop import sample
 from inkwash.systems import recipes
 from inkwash.systems.pixel import PixelConfig, denoiser
+from inkwash.systems.restoration.restorer import any_size
 from inkwash.systems.restoration.supervised import Supervised, SupervisedConfig
 
 
@@ -77,8 +78,9 @@ class SR3(Supervised):
     ) -> tuple[Float[Tensor, "n c ..."], int]:
         count = self.config.sampling_steps if steps is None else steps
         solver, grid = recipes.sampler(self.config.sampler, self.denoiser.corruption, count)
+        belief = clip()(any_size(self.denoiser, self.spec.size, guess.shape[2:]))
         drawn = sample(
-            clip()(self.denoiser), solver, grid, tuple(guess.shape[1:]), noise=noise, dtype=guess.dtype,
-            device=guess.device, image=guess,
+            belief, solver, grid, tuple(guess.shape[1:]), noise=noise, dtype=guess.dtype, device=guess.device,
+            image=guess,
         )  # fmt: skip
         return drawn, len(grid) * solver.evaluations

@@ -4,10 +4,11 @@ Where the operator is `measured`, nothing is simulated: the data holds a measure
 """
 
 from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from pydantic import Field, field_validator
 from torch import Tensor
 
@@ -15,9 +16,13 @@ from inkwash.corruption.noise import Noise
 from inkwash.data.spec import DataSpec
 from inkwash.errors import WrongUse
 from inkwash.operators.mask import Identity
+from inkwash.sampling.tiled import blended
 from inkwash.systems.base import System, SystemConfig, keyed
 from inkwash.systems.restoration.measurements import Measurement, described, kind, measurement
 from inkwash.systems.restoration.restorer import Restoration
+
+_SIDES = {1: 65536, 2: 512, 3: 64}
+"""What a network of convolutions takes at a time, by dimensions."""
 
 
 class SupervisedConfig(SystemConfig):
@@ -70,6 +75,17 @@ class Supervised(System):
         with torch.no_grad():
             return self.measurement.first_guess(self.taken(batch, noise=noise)).to(batch["image"])
 
+    def in_tiles(
+        self, network: Callable[[Tensor], Tensor], x: Float[Tensor, "n c ..."], *, overlap: int
+    ) -> Float[Tensor, "n c ..."]:
+        """What a network of convolutions makes of images in one pass; of large ones in tiles.
+
+        Args:
+            overlap: twice as far as it sees, so that no pixel is told by a tile's border alone.
+        """
+        side = _SIDES[x.ndim - 2]
+        return blended(network, x, (side,) * (x.ndim - 2), overlap=min(overlap, side - 1))
+
     @abstractmethod
     def estimate(
         self, guess: Float[Tensor, "n c ..."], *, noise: Noise, steps: int | None = None
@@ -85,18 +101,25 @@ class Supervised(System):
         draws: int = 1,
         steps: int | None = None,
         seed: int = 0,
-        first: int = 0,
+        first: int | Sequence[int] | Int64[Tensor, "b"] = 0,
     ) -> Restoration:
         """The images behind measurements of the kind it learned, of any size that the operator has.
 
+        Memory does not grow with the image: what is larger than a network takes at a time is put together from tiles.
         What learned one kind of noise is taken for another, simulated for measured: how well that does is to be seen.
 
+        Args:
+            first: the number of the first image, or that of each, which its noise is keyed by.
+
         Raises:
-            WrongUse: a measurement of another kind.
+            WrongUse: a measurement of another kind, or of images of other channels.
         """
         noisy = isinstance(asked.operator, Identity) and isinstance(self.measurement.operator, Identity)
         if not noisy and kind(asked.name) != kind(self.learned):
             raise WrongUse(f"this {self.name} learned {self.learned}, and the measurement is {asked.name}")
+        channels = asked.operator.shape[0]
+        if channels != self.spec.channels:
+            raise WrongUse(f"this {self.name} learned images of {self.spec.channels} channels, not of {channels}")
         count = draws if self.draws_images else 1
         device = next(self.parameters()).device
         guess = asked.first_guess(y).float().to(device).repeat_interleave(count, dim=0)
