@@ -193,7 +193,7 @@ def _trains(seen: Survey, empty: int) -> list[str]:
     if seen.captions:
         kinds.append(f"ldm: text-to-image ({len(seen.captions.words)} words)")
     if seen.measured:
-        kinds.append("dncnn, sr3, i2sb: measured-to-clean (--set operator=measured --fit tiles)")
+        kinds.append("dncnn, sr3, i2sb, ir-sde: measured-to-clean (--set operator=measured --fit tiles)")
     if seen.table and empty < len(seen.masks):
         kinds.append(f"polyp-ddpm: mask-to-image ({seen.table.classes} mask classes)")
         kinds.append(f"unet, ensemdiff and other segmenters: image-to-mask ({seen.table.classes} mask classes)")
