@@ -33,8 +33,10 @@ def write_page(
     bad: Sequence[Problem],
     path: Path,
     rows: list[list[str]],
+    *,
+    before: str = "the picture as it was handed in",
 ) -> None:
-    """Write the page."""
+    """Write the page; `before` says what is shown beside what was made."""
     columns = ["", "size", "spread of the draws, grey levels", "evaluations", "seconds"]
     sections = [Section("What was restored", columns=columns, rows=rows, words=1)]
     if bad:
@@ -43,7 +45,7 @@ def write_page(
         )
     Report(
         title=title,
-        summary="Before: the picture as it was handed in. After: the mean of the draws, each a picture that the prior "
+        summary=f"Before: {before}. After: the mean of the draws, each a picture that the prior "
         "holds for possible and that explains what was measured. Spread: their standard deviation; white is a quarter "
         "of the range. What a prior adds need not have been there. Not for diagnosis or treatment.",
         facts={

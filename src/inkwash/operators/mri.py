@@ -12,7 +12,7 @@ from torch import Tensor
 
 from inkwash.corruption.noise import Noise
 from inkwash.errors import WrongUse
-from inkwash.operators.base import Linear, Spectral
+from inkwash.operators.base import Linear, Spectral, conjugate_gradients
 
 
 class Kspace(Spectral):
@@ -85,14 +85,17 @@ class Coils(Linear):
         mask: true where it is acquired, `(H, W)`.
         maps: sensitivities `s_k`, `(K, H, W)`, complex; ones for a single coil.
         real: images of one channel, real; of two, complex, otherwise.
+        tolerance: of conjugate gradients, by which it is inverted.
     """
 
-    def __init__(self, mask: Bool[Tensor, "h w"], maps: Complex[Tensor, "k h w"], *, real: bool = False) -> None:
+    def __init__(
+        self, mask: Bool[Tensor, "h w"], maps: Complex[Tensor, "k h w"], *, real: bool = False, tolerance: float = 1e-6
+    ) -> None:
         _check_mask(mask)
         if maps.shape[1:] != mask.shape:
             raise WrongUse(f"sensitivities of {tuple(maps.shape[1:])} don't fit a mask of {tuple(mask.shape)}")
         self.shape = (1 if real else 2, *mask.shape)
-        self.mask, self.maps, self.real = mask, maps, real
+        self.mask, self.maps, self.real, self.tolerance = mask, maps, real, tolerance
 
     def forward(self, x: Tensor) -> Tensor:
         image = _complex(x) if self.real else to_complex(x)
@@ -102,6 +105,30 @@ class Coils(Linear):
         images = inverse_fourier(to_complex(y) * self.mask.to(y.device))
         image = (self.maps.conj().to(images) * images).sum(dim=1, keepdim=True)
         return image.real if self.real else to_channels(image)
+
+    def inverse(self, y: Tensor, ridge: float = 0.0) -> Tensor:
+        """As of `Linear`, by conjugate gradients on images, `(A* A + ridge)^-1 A* y`: one of them is far smaller than
+        the measurements of all coils."""
+        there = torch.fft.ifftshift(self.mask).to(y.device)
+
+        def matrix(x: Tensor) -> Tensor:
+            image = _complex(x) if self.real else to_complex(x)
+            seen = gram(image, self.maps.to(image), there)
+            return (seen.real if self.real else to_channels(seen)).add(x, alpha=ridge)
+
+        return conjugate_gradients(matrix, self.adjoint(y), tolerance=self.tolerance, most=self.most)
+
+
+def gram(
+    image: Complex[Tensor, "b 1 h w"], maps: Complex[Tensor, "k h w"], there: Bool[Tensor, "h w"]
+) -> Complex[Tensor, "b 1 h w"]:
+    """`A* A x` of coils: `sum_k s_k* F* M F s_k x`.
+
+    Args:
+        there: the mask with the zero frequency in the corner: to blur by a mask is the same wherever space begins, so
+            nothing else is shifted.
+    """
+    return (maps.conj() * torch.fft.ifft2(torch.fft.fft2(maps * image) * there)).sum(dim=1, keepdim=True)
 
 
 def fourier(image: Complex[Tensor, "b c h w"]) -> Complex[Tensor, "b c h w"]:

@@ -94,16 +94,25 @@ def header_like(volume: Volume) -> Any:
         for name in _PLACE:
             made[name] = old[name]
         return made
-    made = nibabel.Nifti1Header()
-    made.set_data_shape(volume.grid.shape[::-1])
-    affine = volume.grid.affine[:, [2, 1, 0, 3]]
+    return header_of(volume.grid, located=volume.located)
+
+
+def header_of(grid: Grid, *, located: bool) -> Any:
+    """A new header for a grid.
+
+    Args:
+        located: whether it is known where the voxels are.
+    """
+    made = library("nibabel").Nifti1Header()
+    made.set_data_shape(grid.shape[::-1])
+    affine = grid.affine[:, [2, 1, 0, 3]]
     made.set_xyzt_units("mm")
-    made.set_sform(affine, code="scanner" if volume.located else "unknown")
+    made.set_sform(affine, code="scanner" if located else "unknown")
     axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     if np.allclose(axes.T @ axes, np.eye(3), atol=1e-5):  # a quaternion knows no shear
-        made.set_qform(affine, code="scanner" if volume.located else "unknown")
+        made.set_qform(affine, code="scanner" if located else "unknown")
     else:
-        made["pixdim"][1:4] = volume.grid.spacing[::-1]
+        made["pixdim"][1:4] = grid.spacing[::-1]
     return made
 
 
