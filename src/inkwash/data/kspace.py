@@ -262,7 +262,7 @@ def _readable(what: str) -> Iterator[None]:
     except PermissionError as error:
         raise Unreadable("may not be read (no permission)") from error
     except ValueError as error:
-        if "pickle" in str(error).lower():
+        if "pickle" in str(error).lower() or "python objects" in str(error).lower():
             raise Unreadable("holds pickled objects, which are never loaded: save plain arrays") from error
         raise Unreadable(f"is damaged, cut short or no {what}") from error
     except Exception as error:  # zlib.error, zipfile's and h5py's kin share no base class
