@@ -147,6 +147,9 @@ def test_a_picture_is_restored_alike_in_any_company(prior: Path, tmp_path: Path)
         (["--operator", "denoise", "--by", "magic"], "magic"),
         (["--operator", "denoise", "--merge", "staple"], "--merge is for masks"),
         (["--operator", "denoise", "--draws", "0"], "at least 1"),
+        (["--operator", "denoise", "--by", "ddrm", "--strength", "2"], "ddrm has no weight"),
+        (["--operator", "denoise", "--strength", "0"], "above 0, not 0"),
+        (["--strength", "2"], "--strength 2 is of how a picture is restored"),
         (["--by", "ddrm"], "--operator"),
         ([], "restores pictures where --operator"),
     ],
@@ -230,6 +233,7 @@ def test_what_draws_restorations_draws_several(learned: dict[str, Path], tmp_pat
     ("words", "message"),
     [
         (["--by", "ddrm"], "restores by itself: leave --by ddrm out"),
+        (["--strength", "2"], "no prior to weigh: leave --strength out"),
         (["--sampler", "ddim"], "--sampler is for masks"),
         (["--operator", "blur"], "learned denoise:noise=25"),
     ],

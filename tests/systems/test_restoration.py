@@ -147,6 +147,22 @@ def test_what_a_hole_shows_says_nothing(prior: Prior, by: str) -> None:
     torch.testing.assert_close(plain.draws, other.draws)
 
 
+@pytest.mark.parametrize("by", [name for name, m in METHODS.items() if m.weighted])
+def test_the_stronger_the_prior_the_less_is_what_was_measured(prior: Prior, by: str) -> None:
+    text = "inpaint:share=0.5" if by == "mcg" else "blur:sigma=1.0,noise=20"
+    made = measurement(text, (1, SIDE, SIDE))
+    y = made.take(prior.pictures(4), noise=Noise(1, range(4)))
+    plain, same, strong = (
+        restore(prior, made, y, by=by, steps=40, **options).draws
+        for options in ({}, {"strength": 1.0}, {"strength": 4.0})
+    )
+    torch.testing.assert_close(plain, same)
+    assert not torch.equal(plain, strong)
+    if by != "mcg":  # it ends in the measurement, whatever its gradient did
+        weaker, stronger = (float((made.operator(x[:, 0]) - y).square().mean()) for x in (plain, strong))
+        assert weaker < stronger
+
+
 def test_one_draw_has_no_spread() -> None:
     assert float(Restoration(torch.ones(2, 1, 1, 4, 4), 3).std.sum()) == 0
 
@@ -160,6 +176,10 @@ def test_wrong_restorations_are_refused(prior: Prior) -> None:
         restore(prior, made, y, draws=0)
     with pytest.raises(WrongUse, match=r"is of shape \(1, 4, \d+\), not"):
         restore(prior, made, y[..., :-1])
+    with pytest.raises(WrongUse, match=r"ddrm has no weight, so no strength; these have one: diffpir, pigdm"):
+        restore(prior, measurement("denoise", (1, SIDE, SIDE)), prior.pictures(1), by="ddrm", strength=2.0)
+    with pytest.raises(WrongUse, match="above 0, not -1"):
+        restore(prior, made, y, strength=-1.0)
     with pytest.raises(WrongUse, match="for 3"):
         restore(prior, measurement("denoise", (3, 8, 8)), torch.zeros(1, 3, 8, 8))
     with pytest.raises(WrongUse, match="diffpir"):

@@ -121,7 +121,7 @@ def restore(path: str | Path, operators: Sequence[str], methods: Sequence[str], 
     """Measure ways to restore images on the same measurements of the same images.
 
     What a method leaves open as a weight is chosen for each operator on images of another split, the largest mean PSNR
-    of seven multiples of its library's own; the images that are measured have no part in it. Where the noise is
+    (of posterior samplers that of one draw) of seven multiples of its library's or its paper's own; the images that are measured have no part in it. Where the noise is
     estimated, that multiple is of the level that a method is told.
 
     Args:

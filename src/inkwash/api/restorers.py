@@ -87,9 +87,13 @@ def _of_run(text: str, by: str, run: str, **how: Any) -> Restorer:
     prior, by = system, by or "diffpir"
 
     def drawn(draws: int) -> Run:
-        return lambda m, y, first, _: restore(prior, m, y, by=by, first=first, **{**how, "draws": draws})
+        return lambda m, y, first, s: restore(
+            prior, m, y, by=by, first=first, **{**how, "draws": draws, "strength": s}
+        )
 
-    return Restorer(text, drawn(how["draws"] if method(by).random else 1), told=True, trial=drawn(1))
+    sampler = method(by)
+    full = drawn(how["draws"] if sampler.random else 1)
+    return Restorer(text, full, tuned=sampler.weighted, told=True, trial=drawn(1))
 
 
 def _own(cleaned: Callable[[Tensor], Any], name: str) -> Run:

@@ -32,7 +32,7 @@ from inkwash.errors import Failed, WrongUse
 from inkwash.evaluation.pictures import as_channels
 from inkwash.systems.base import Generator, System
 from inkwash.systems.restoration import own
-from inkwash.systems.restoration.measurements import Measurement, image_shape
+from inkwash.systems.restoration.measurements import Measurement, image_shape, kind
 from inkwash.systems.restoration.methods import method
 from inkwash.systems.restoration.restorer import Restoration, restore, restoring
 from inkwash.systems.restoration.supervised import Supervised
@@ -108,14 +108,21 @@ def restoring_files(
     by: str | None = None,
     draws: int = 4,
     steps: int | None = None,
+    strength: float | None = None,
     seed: int = 0,
 ) -> Iterator[Progress]:
     """`restore_files`, saying where it is; the last report carries the `Restorations`."""
+    if operator is not None and kind(operator) == "kspace":
+        from inkwash.api.kspace import reconstructing
+
+        said = {"by": by, "draws": draws, "steps": steps, "strength": strength, "seed": seed}
+        yield from reconstructing(run, path, operator=operator, out=out, **said)
+        return
     out, path = Path(out), Path(path).expanduser()
     check_empty(out)
     if draws < 1 or (steps is not None and steps < 1):
         raise WrongUse(f"draws and steps are at least 1, not {draws} and {steps}")
-    way = _way(run, operator, by, {"draws": draws, "steps": steps, "seed": seed})
+    way = _way(run, operator, by, strength, {"draws": draws, "steps": steps, "seed": seed})
     by, operator, draws = way.name, way.operator, way.how["draws"]
     there = gather(path, scans=False)
     bad = [Problem(name=name, reason=reason) for name, reason in there.bad]
@@ -150,12 +157,14 @@ def restore_files(run: str | Path, path: str | Path, **options: Any) -> Restorat
     becomes a series derived from it, in as many bits; every other scan, and the standard deviation, is written as NIfTI
     in float32 with its affine to the last bit. Operators that change the size of a slice are refused there.
 
+    The operator `kspace` reads files of k-space instead, as of `inkwash.api.kspace.reconstructing`.
+
     Args:
         run: a run folder of a generator of pictures, or of a system that restores them.
         path: a file, a folder, a zip or a list of pictures or scans.
         **options: `out`, a folder that is empty or doesn't exist yet; `operator`, how they were measured, by default
             as the run has learned it; `by`, the posterior sampler ("diffpir"); `draws` (4), where draws differ; `steps`
-            of a draw; `seed` (0).
+            of a draw; `strength`, how much the prior counts, as a multiple of the sampler's own weight; `seed` (0).
 
     Raises:
         WrongUse: something handed in can't be used; nothing was written.
@@ -182,7 +191,8 @@ class _Way:
     @property
     def words(self) -> str:
         """What of a command says so."""
-        return f"--operator {self.operator}" + (f" --by {self.how['by']}" if "by" in self.how else "")
+        said = {"operator": self.operator, **{k: v for k, v in self.how.items() if k in ("by", "strength")}}
+        return " ".join(f"--{key} {value}" for key, value in said.items())
 
     @property
     def channels(self) -> int:
@@ -206,7 +216,9 @@ class _Way:
         return Restoration.of(step, self.how["draws"])
 
 
-def _way(run: str | Path, operator: str | None, by: str | None, how: dict[str, Any]) -> _Way:
+def _way(
+    run: str | Path, operator: str | None, by: str | None, strength: float | None, how: dict[str, Any]
+) -> _Way:
     """What is asked for.
 
     Raises:
@@ -221,6 +233,8 @@ def _way(run: str | Path, operator: str | None, by: str | None, how: dict[str, A
     if isinstance(system, Supervised):
         if by is not None:
             raise WrongUse(f"{run} is a run of {system.name}, which restores by itself: leave --by {by} out")
+        if strength is not None:
+            raise WrongUse(f"{run} is a run of {system.name}, which has no prior to weigh: leave --strength out")
         operator = system.learned if operator is None else operator
         _shape(operator, (1, 8, 8))
         way = _Way(system, operator, {**how, "draws": how["draws"] if system.draws_images else 1})
@@ -228,6 +242,9 @@ def _way(run: str | Path, operator: str | None, by: str | None, how: dict[str, A
         if operator is None:
             raise WrongUse(f"{run} is a run of {system.name}, a prior: say how pictures were measured, --operator")
         sampler, by = sampler or method("diffpir"), by or "diffpir"
+        if strength is not None:
+            sampler.check(strength)
+            how = {**how, "strength": strength}
         way = _Way(system, operator, {**how, "by": by, "draws": how["draws"] if sampler.random else 1})
     else:
         raise WrongUse(f"{run} is a run of {system.name}, which does {system.task} and restores nothing")

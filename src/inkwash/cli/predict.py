@@ -25,6 +25,7 @@ def predict(
     batch: Whole = 4,
     operator: str | None = None,
     by: str | None = None,
+    strength: float | None = None,
     form: Annotated[Literal["auto", "nifti", "numpy"], Parameter(name="--format")] = "auto",
     overlap: float = 0.5,
     window: bool = False,
@@ -62,6 +63,8 @@ def predict(
             What has learned to restore takes them as it learned them by default.
         by: the posterior sampler: diffpir, ddrm, ddnm, pigdm, dps, mcg, red-diff or repaint; one-step, the posterior
             mean of what has noise alone; unimie, which finds out itself how a picture was lit; diffpir by default.
+        strength: how much the prior counts beside the measurement, as a multiple of the weight that the sampler has by
+            itself: diffpir, pigdm, dps, mcg and red-diff have one. inkwash restore finds out which is best.
         form: how results are written; auto is as the input is.
         overlap: of neighbouring windows in volumes, as a part of the window.
         window: walk over large pictures in windows too, instead of shrinking them to the model's size.
@@ -77,15 +80,17 @@ def predict(
             if value is not None:
                 raise WrongUse(f"{flag} is for masks: --by chooses how a picture is restored with --operator")
         job = restoring_files(
-            run, path, operator=operator, out=out, by=by, draws=4 if draws is None else draws, steps=steps, seed=seed,
+            run, path, operator=operator, out=out, by=by, draws=4 if draws is None else draws, steps=steps,
+            strength=strength, seed=seed,
         )  # fmt: skip
         restored = follow(job)
         output(restored, json=json)
         if restored.failure is not None:
             raise restored.failure
         return
-    if by is not None:
-        raise WrongUse(f"--by {by} chooses how a picture is restored: say how it was measured as well, --operator")
+    if by is not None or strength is not None:
+        flag = f"--by {by}" if by is not None else f"--strength {strength:g}"
+        raise WrongUse(f"{flag} is of how a picture is restored: say how it was measured as well, --operator")
     from inkwash.api.predict import predicting
 
     job = predicting(

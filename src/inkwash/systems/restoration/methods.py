@@ -1,7 +1,7 @@
 """The posterior samplers by name: from a prior and a measurement to images that explain it.
 
-Each takes any operator that its mathematics allows. The weights are those of the papers, over far fewer steps; how
-good they are is measured in docs/posteriors.md and docs/restoration.md.
+Each takes any operator that its mathematics allows. The weights are those of the papers, over far fewer steps, where no
+`strength` is told; how good they are is measured in docs/posteriors.md and docs/restoration.md.
 """
 
 import math
@@ -42,6 +42,7 @@ class Problem:
         operator, y, std: the measurement, one for each item, and its noise.
         guess: an image made without the prior.
         noise: one item for each.
+        strength: how much the prior counts beside the measurement, as a multiple of the paper's weight.
     """
 
     denoiser: Denoiser
@@ -50,6 +51,7 @@ class Problem:
     std: float
     guess: Float[Tensor, "b ..."]
     noise: Noise
+    strength: float = 1.0
 
     @property
     def start(self) -> Float[Tensor, "b ..."]:
@@ -70,6 +72,7 @@ class Method:
         run: the walk, over a grid.
         share: how many evaluations one step of the grid takes.
         random: whether draws differ.
+        weighted: whether it has a weight, so that a `strength` is another result.
     """
 
     reads: str
@@ -79,12 +82,13 @@ class Method:
     run: Callable[[Problem, Grid], Iterator[Step]]
     share: int = 1
     random: bool = True
+    weighted: bool = False
 
     def restore(self, problem: Problem, steps: int | None = None) -> Iterator[Step]:
         """Walk to images that explain the measurement; the last step's `z` holds them.
 
         Raises:
-            WrongUse: the operator isn't one it takes, or the steps are too few.
+            WrongUse: the operator isn't one it takes, the steps are too few, or a strength is told and it has none.
         """
         if not isinstance(problem.operator, self.needs):
             names = ", ".join(name for name, m in METHODS.items() if isinstance(problem.operator, m.needs))
@@ -95,7 +99,20 @@ class Method:
         if wanted < self.share:
             raise WrongUse(f"{self.reads} evaluates the network at least {self.share} times, not {wanted}")
         grid = recipes.GRIDS[self.grid](gaussian(problem.denoiser), max(1, wanted // self.share))
+        self.check(problem.strength)
         return self.run(problem, grid)
+
+    def check(self, strength: float) -> None:
+        """Whether the prior can be weighed so.
+
+        Raises:
+            WrongUse: no.
+        """
+        if not 0 < strength < math.inf:
+            raise WrongUse(f"a strength is a multiple of the prior's weight above 0, not {strength:g}")
+        if strength != 1.0 and not self.weighted:
+            names = ", ".join(name for name, m in METHODS.items() if m.weighted)
+            raise WrongUse(f"{self.reads} has no weight, so no strength; these have one: {names}")
 
 
 def method(name: str) -> Method:
@@ -107,13 +124,13 @@ def method(name: str) -> Method:
 
 def _pigdm(p: Problem, grid: Grid) -> Iterator[Step]:
     assert isinstance(p.operator, Linear)
-    guided = clip()(pigdm(p.operator, p.y, p.std)(p.denoiser))
+    guided = clip()(pigdm(p.operator, p.y, p.std, weight=1 / p.strength)(p.denoiser))
     return walk(guided, DDIM(eta=1.0), grid, p.start, noise=p.noise)
 
 
 def _diffpir(p: Problem, grid: Grid) -> Iterator[Step]:
     assert isinstance(p.operator, Linear)
-    guided = clip()(diffpir(p.operator, p.y, p.std)(clip()(p.denoiser)))
+    guided = clip()(diffpir(p.operator, p.y, p.std, strength=_LAMBDA * p.strength)(clip()(p.denoiser)))
     return walk(guided, Renoise(0.3), grid, p.start, noise=p.noise)
 
 
@@ -128,16 +145,16 @@ def _ddnm(p: Problem, grid: Grid) -> Iterator[Step]:
 
 
 def _dps(p: Problem, grid: Grid) -> Iterator[Step]:
-    return walk(clip()(p.denoiser), DPS(p.operator, p.y), grid, p.start, noise=p.noise)
+    return walk(clip()(p.denoiser), DPS(p.operator, p.y, scale=1 / p.strength), grid, p.start, noise=p.noise)
 
 
 def _mcg(p: Problem, grid: Grid) -> Iterator[Step]:
-    return walk(clip()(p.denoiser), MCG(p.operator, p.y), grid, p.start, noise=p.noise)
+    return walk(clip()(p.denoiser), MCG(p.operator, p.y, scale=1 / p.strength), grid, p.start, noise=p.noise)
 
 
 def _reddiff(p: Problem, grid: Grid) -> Iterator[Step]:
     # The paper's weight is for measurements without noise; the noisier it is, the more the prior must count.
-    weight = 0.25 + 20 * p.std**2
+    weight = p.strength * (0.25 + 20 * p.std**2)
     return reddiff(clip()(p.denoiser), grid, p.guess, p.operator, p.y, noise=p.noise, weight=weight)
 
 
@@ -172,15 +189,16 @@ def _one_step(p: Problem, grid: Grid) -> Iterator[Step]:
 
 
 _REPAINT = 5
+_LAMBDA = 7.0
 
 METHODS: dict[str, Method] = {
-    "diffpir": Method("diffpir", Linear, 50, "uniform", _diffpir),
+    "diffpir": Method("diffpir", Linear, 50, "uniform", _diffpir, weighted=True),
     "ddrm": Method("ddrm", Spectral, 20, "uniform", _ddrm),
     "ddnm": Method("ddnm", Spectral, 50, "uniform", _ddnm),
-    "pigdm": Method("pigdm", Linear, 50, "uniform", _pigdm),
-    "dps": Method("dps", Operator, 200, "uniform", _dps),
-    "mcg": Method("mcg", Linear, 200, "uniform", _mcg),
-    "red-diff": Method("red-diff", Operator, 200, "uniform", _reddiff),
+    "pigdm": Method("pigdm", Linear, 50, "uniform", _pigdm, weighted=True),
+    "dps": Method("dps", Operator, 200, "uniform", _dps, weighted=True),
+    "mcg": Method("mcg", Linear, 200, "uniform", _mcg, weighted=True),
+    "red-diff": Method("red-diff", Operator, 200, "uniform", _reddiff, weighted=True),
     "repaint": Method("repaint", Masked, 200, "uniform", _repaint, _REPAINT),
     "one-step": Method("tweedie", Identity, 1, "uniform", _one_step, random=False),
     "unimie": Method("unimie", Illuminated, 50, "log-snr", _unimie),

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from inkwash.corruption.noise import Noise
 from inkwash.denoise.base import Denoiser
-from inkwash.denoise.gaussian import GaussianDenoiser
 from inkwash.errors import WrongUse
 from inkwash.operators.mask import Masked
 from inkwash.sampling.loop import Step
@@ -56,6 +55,7 @@ def restoring(
     by: str = "diffpir",
     steps: int | None = None,
     draws: int = 1,
+    strength: float = 1.0,
     seed: int = 0,
     first: int | Sequence[int] | Int64[Tensor, "b"] = 0,
 ) -> Iterator[Step]:
@@ -67,6 +67,7 @@ def restoring(
         by: the posterior sampler.
         steps: evaluations of the network a draw; the method's own number by default.
         draws: images for each measurement.
+        strength: how much the prior counts beside the measurement, as a multiple of the sampler's own weight.
         first: the number of the first image, or that of each, which its noise is keyed by.
 
     Raises:
@@ -101,11 +102,12 @@ def restoring(
         measurement.std(y),
         measurement.first_guess(y).to(device).repeat_interleave(draws, dim=0),
         Noise(seed, keyed(first, len(y), draws)),
+        strength,
     )
     yield from method(by).restore(problem, steps)
 
 
-def any_size(denoiser: GaussianDenoiser, own: Sequence[int], size: Sequence[int]) -> Denoiser:
+def any_size(denoiser: Denoiser, own: Sequence[int], size: Sequence[int]) -> Denoiser:
     """The denoiser for images of this size: larger than those it was trained on in tiles of that size, which overlap.
 
     What a network sees at a time is then what it learned from, and memory does not grow with the image.
@@ -115,7 +117,7 @@ def any_size(denoiser: GaussianDenoiser, own: Sequence[int], size: Sequence[int]
     """
     if all(side <= most for side, most in zip(size, own, strict=True)):
         return denoiser
-    return tiled(own, overlap=min(own) // 4, multiple=grid_of(denoiser.network)[1])(denoiser)
+    return tiled(own, overlap=min(own) // 4, multiple=grid_of(denoiser)[1])(denoiser)
 
 
 def restore(
