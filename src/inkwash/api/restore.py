@@ -120,9 +120,10 @@ def comparing(
 def restore(path: str | Path, operators: Sequence[str], methods: Sequence[str], **options: Any) -> Restored:
     """Measure ways to restore images on the same measurements of the same images.
 
-    What a method leaves open as a weight is chosen for each operator on images of another split, the largest mean PSNR
-    (of posterior samplers that of one draw) of seven multiples of its library's or its paper's own; the images that are measured have no part in it. Where the noise is
-    estimated, that multiple is of the level that a method is told.
+    What a method leaves open as a weight is chosen for each operator on images of another split: of seven multiples of
+    its library's or its paper's own the one of the largest mean PSNR, of posterior samplers that of one draw. The
+    images that are measured have no part in it. Where the noise is estimated, that multiple is of the level that a
+    method is told.
 
     Args:
         path: pictures, clean ones; or pairs of measured and clean ones, which are restored as they were measured and
