@@ -37,6 +37,7 @@ from inkwash.systems.restoration.methods import METHODS, method
 from inkwash.systems.restoration.restorer import Restoration, restoring
 
 _PREVIEWED = 12
+_FIT = ", ".join(name for name, one in METHODS.items() if issubclass(Coils, one.needs))
 
 
 class Likeness(BaseModel):
@@ -120,9 +121,10 @@ def reconstructing(
     *,
     operator: str,
     out: str | Path,
-    by: str = "diffpir",
+    by: str | None = None,
     draws: int = 4,
     steps: int | None = None,
+    strength: float | None = None,
     seed: int = 0,
 ) -> Iterator[Progress]:
     """Reconstruct pictures from files of k-space, as `restore_files` does; the last report carries `Reconstructions`.
@@ -139,18 +141,21 @@ def reconstructing(
     """
     out, path = Path(out), Path(path).expanduser()
     check_empty(out)
+    by = by or "diffpir"
     asked, sampler = _Asked.of(operator), method(by)
     if not any(issubclass(kind, sampler.needs) for kind in (Coils, RealKspace)):
-        fits = ", ".join(name for name, one in METHODS.items() if issubclass(Coils, one.needs))
-        raise WrongUse(f"--by {by} takes no k-space; these do: {fits}")
+        raise WrongUse(f"--by {by} takes no k-space; these do: {_FIT}")
     if draws < 1 or (steps is not None and steps < 1):
         raise WrongUse(f"draws and steps are at least 1, not {draws} and {steps}")
+    told = {} if strength is None else {"strength": strength}
+    if strength is not None:
+        sampler.check(strength)
     source, names = _files(path)
     system = generator(run)
     if len(system.spec.size) != 2 or system.spec.channels != 1:
         raise WrongUse(f"{run} makes images of {system.spec.channels} channels in {len(system.spec.size)} dimensions: "
                        "k-space is reconstructed with a prior of grey pictures")  # fmt: skip
-    how = {"by": by, "draws": draws if sampler.random else 1, "steps": steps, "seed": seed}
+    how = {"by": by, "draws": draws if sampler.random else 1, "steps": steps, "seed": seed, **told}
     work, bad = _Reconstructor(system, asked, out, how), list[Problem]()
     try:
         for index, (name, stem) in enumerate(names.items()):
@@ -170,7 +175,8 @@ def reconstructing(
         if work.made:
             write_text(out / NAME, made.model_dump_json(indent=2) + "\n")
             words = [str(run), str(path), "--operator", operator, "--by", by, "--draws", str(how["draws"])]
-            words += [*([] if steps is None else ["--steps", str(steps)]), "--seed", str(seed), "--out", str(out)]
+            for flag, value in (("--steps", steps), ("--strength", strength), ("--seed", seed), ("--out", out)):
+                words += [] if value is None else [flag, str(value)]
             write_page(
                 f"{operator}: {len(work.made)} reconstructed", f"inkwash predict {shlex.join(words)}", seed, work.shown,
                 bad, out / PAGE,
@@ -192,13 +198,16 @@ class _Reconstructor:
 
     def reconstruct(self, name: str, stem: str, acquisition: Acquisition, which: str) -> Iterator[Progress]:
         """Reconstruct a file slice by slice, and write it."""
-        start, slices = time.monotonic(), acquisition.slices
+        start, slices, by = time.monotonic(), acquisition.slices, self.how["by"]
+        if acquisition.coils > 1 and not issubclass(Coils, method(by).needs):
+            raise WrongUse(f"of {acquisition.coils} coils nobody knows the singular values, which {by} needs: {_FIT} "
+                           "do without")  # fmt: skip
         scale = self.asked.scale
         if scale is None:
             scale = 0.0
             for index in range(slices):
-                yield Progress(f"calibrating {which}", index, slices)
                 scale = max(scale, self._calibrated(acquisition.slice(index), f"{index + 1} of {slices}").white)
+                yield Progress(f"calibrating {which}", index + 1, slices)
         done: list[dict[str, Any]] = []
         for index in range(slices):
             acquired = acquisition.slice(index)

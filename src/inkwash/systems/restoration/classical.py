@@ -173,6 +173,8 @@ def _inverse(operator: Operator, y: Tensor, std: float, strength: float) -> Tens
     mean = torch.zeros(1, *operator.shape).to(y)
     if isinstance(operator, Separable):  # a blur and a reduction keep the mean
         mean += y.mean(dim=tuple(range(1, y.ndim)), keepdim=True)
+    if isinstance(operator, Coils) and operator.real:  # where there is no signal it is black (SENSE)
+        mean -= 1
     ridge = max(strength * (std / 0.3) ** 2, 1e-6)
     return operator.nearest(mean, rows, ridge)[0]
 

@@ -241,6 +241,8 @@ def image_shape(text: str, measured: Shape) -> Shape:
 def _told(text: str) -> tuple[str, dict[str, Any]]:
     """The name of an operator, and all its options, those of the noise among them."""
     name, _, rest = text.partition(":")
+    if name == "kspace":
+        raise WrongUse("--operator kspace reconstructs what was measured, with inkwash predict; mri is simulated")
     if name not in OPERATORS:
         raise unknown("operator", name, OPERATORS)
     own = {k: p.default for k, p in inspect.signature(OPERATORS[name]).parameters.items() if k != "shape"}
