@@ -62,6 +62,34 @@ def test_what_is_marked_alone_is_drawn_anew(healthy: Path, chests: Path, tmp_pat
     assert [float(score) for score in few] == pytest.approx([float(score) for score in whole[:9]], rel=1e-3, abs=1e-6)
 
 
+def test_masks_are_what_maps_are_measured_on(healthy: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    images = 100 + random.normal(0, 10, (20, 16, 16)) + random.uniform(-20, 20, (20, 1, 1))
+    masks = np.zeros((20, 16, 16), np.uint8)
+    masks[:12, 4:9, 4:9] = 1
+    images = (images + 120 * masks).clip(0, 255).astype(np.uint8)
+    np.savez(tmp_path / "marked.npz", images=images, masks=masks)
+    out = tmp_path / "out"
+    made = inkwash.anomaly(healthy, tmp_path / "marked.npz", out=out, steps=4, draws=2, split="all")
+    maps = np.stack([np.asarray(Image.open(path)) for path in sorted((out / "maps").iterdir())]).astype(float)
+    scores = [float(row["score"]) for row in csv.DictReader((out / "scores.csv").open())]
+    assert made.dice == pytest.approx(dice(maps, masks), abs=0.01)
+    # What is marked is 120 levels brighter than all else, which takes no model to see.
+    assert (made.dice_trivial, made.dice_name) == (1.0, "brightness")
+    above = [sick > well for sick in scores[:12] for well in scores[12:]]
+    assert made.auroc is not None
+    assert made.auroc.mean == pytest.approx(np.mean(above))
+    assert f"brightness of the image alone {made.dice_trivial:.3f}" in str(made)
+    assert "brightness" in (out / "report.html").read_text()
+
+
+def dice(maps: np.ndarray, masks: np.ndarray) -> float:
+    """The best there is, over every threshold."""
+    order = np.argsort(-maps.ravel(), kind="stable")
+    found = masks.ravel()[order].cumsum()
+    return float((2 * found / (np.arange(1, maps.size + 1) + masks.sum())).max())
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

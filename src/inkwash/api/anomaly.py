@@ -38,10 +38,12 @@ class Anomalies(BaseModel):
     """What was found.
 
     Attributes:
-        auroc: chance that an image that isn't healthy has the higher score; None where the data has one class.
+        auroc: chance that an image that isn't healthy has the higher score; None where the data has one class. Where it
+            has none and masks, an image is healthy in which nothing is marked.
         trivial: the same of a statistic that knows nothing: the standard deviation of an image's pixels, or less it,
             whichever tells more (and it is told which).
         dice: of the maps at the best threshold, where the data has masks: an upper mark.
+        dice_trivial: the same of the images themselves, of what is bright or of what is dark (and it is told which).
         seconds: an image.
     """
 
@@ -57,6 +59,8 @@ class Anomalies(BaseModel):
     trivial: Figure | None
     trivial_name: str
     dice: float | None
+    dice_trivial: float | None
+    dice_name: str
     evaluations: int
     seconds: float
     out: str
@@ -67,7 +71,8 @@ class Anomalies(BaseModel):
         if self.auroc is not None and self.trivial is not None:
             lines.append(f"AUROC {_worded(self.auroc)}; {self.trivial_name} alone {_worded(self.trivial)}")
         if self.dice is not None:
-            lines.append(f"Dice of the maps at their best threshold {self.dice:.3f}")
+            alone = f"{self.dice_name} of the image alone {self.dice_trivial:.3f}"
+            lines.append(f"Dice of the maps at their best threshold {self.dice:.3f}; {alone}")
         return "\n".join([*lines, f"written to {self.out}: scores.csv, maps/, anomaly.json, report.html"])
 
 
@@ -130,6 +135,8 @@ def detecting(
     seconds = (time.perf_counter() - start) / count
     told = images.batch(torch.arange(count))
     sick = None if healthy is None else told["label"] != classes.index(healthy)
+    if sick is None and "mask" in told:
+        sick = (told["mask"] > 0).flatten(1).any(dim=1)
     result = _measured(found, told, sick, str(run), str(path), by, split, healthy, seconds, str(out))
     words = ["inkwash", "anomaly", str(run), str(path), "--out", str(out), "--by", by, "--split", split]
     words += ["--seed", str(seed)]
@@ -183,8 +190,8 @@ def _measured(
     seconds: float,
     out: str,
 ) -> Anomalies:
-    ours = trivial = dice = None
-    name = "the standard deviation of the pixels"
+    ours = trivial = dice = plain = None
+    name, shade = "the standard deviation of the pixels", "brightness"
     if sick is not None and 0 < int(sick.sum()) < len(sick):
         ours = Figure.of(auroc(found.score, sick))
         spread = told["image"].flatten(1).std(dim=1)
@@ -192,10 +199,14 @@ def _measured(
         if trivial.mean < 0.5:
             name, trivial = f"minus {name}", Figure.of(auroc(-spread, sick))
     if "mask" in told and bool((told["mask"] > 0).any()):
-        dice = round(best_dice(found.map, told["mask"] > 0)[0], 4)
+        marked, grey = told["mask"] > 0, told["image"].mean(dim=1)
+        dice, plain, dark = (round(best_dice(values, marked)[0], 4) for values in (found.map, grey, -grey))
+        if dark > plain:
+            shade, plain = "darkness", dark
     return Anomalies(
         run=run, data=path, by=by, images=len(found.map), split=split, healthy=healthy, auroc=ours, trivial=trivial,
-        trivial_name=name, dice=dice, evaluations=found.evaluations, seconds=round(seconds, 3), out=out,
+        trivial_name=name, dice=dice, dice_trivial=plain, dice_name=shade, evaluations=found.evaluations,
+        seconds=round(seconds, 3), out=out,
     )  # fmt: skip
 
 
@@ -222,6 +233,7 @@ def _write(
         table += [["AUROC", _worded(result.auroc)], [f"AUROC of {result.trivial_name}", _worded(result.trivial)]]
     if result.dice is not None:
         table.append(["Dice of the maps at their best threshold, an upper mark", f"{result.dice:.3f}"])
+        table.append([f"the same of the {result.dice_name} of the images", f"{result.dice_trivial:.3f}"])
     Report(
         title=f"Unlike healthy: {Path(result.data).name}",
         summary=f"The {len(order)} images with the highest scores. In the maps white is the largest difference of all "
