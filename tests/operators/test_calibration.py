@@ -2,13 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from inkwash.errors import WrongUse
 from inkwash.operators.calibration import combined, middle, noise_level, phased, sensitivities
-from inkwash.operators.mri import Coils, cartesian, fourier, gram
+from inkwash.operators.mri import Coils, cartesian, fourier, gram, inverse_fourier
 
 SIZE = (96, 81)
 
@@ -124,3 +125,15 @@ def test_the_gram_is_the_adjoint_of_the_operator() -> None:
     x = torch.randn(2, 2, *SIZE, generator=torch.Generator().manual_seed(1))
     seen = gram(torch.complex(x[:, :1], x[:, 1:]), maps, torch.fft.ifftshift(mask))
     assert torch.allclose(torch.cat([seen.real, seen.imag], dim=1), operator.adjoint(operator(x)), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(8, 6), (7, 6), (8, 5), (7, 5)])
+def test_the_middle_is_where_fastmri_has_it(size: tuple[int, int]) -> None:
+    """numpy's centred transform, unitary, of even and odd sides; a flat image is one sample at (H // 2, W // 2)."""
+    image = torch.randn(1, 1, *size, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
+    axes = (-2, -1)
+    wanted = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(image.numpy(), axes), norm="ortho"), axes)
+    np.testing.assert_allclose(fourier(image).numpy(), wanted, atol=1e-12)
+    np.testing.assert_allclose(inverse_fourier(fourier(image)).numpy(), image.numpy(), atol=1e-12)
+    flat = fourier(torch.ones_like(image)).abs()[0, 0]
+    assert flat.flatten().argmax() == (size[0] // 2) * size[1] + size[1] // 2

@@ -92,7 +92,7 @@ class _Asked:
     """
 
     noise: float | None = None
-    phase: float | None = 1.0
+    phase: float | None = 1.5
     scale: float | None = None
 
     @classmethod

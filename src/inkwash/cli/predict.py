@@ -38,6 +38,7 @@ def predict(
     $ inkwash predict runs/prior noisy/ --operator denoise:noise=25 --draws 8 --out restored
     $ inkwash predict bundled:polyp-ddpm-retina retina.png --operator inpaint:hide=hole.png --out filled
     $ inkwash predict runs/dncnn noisy/ --out cleaned
+    $ inkwash predict runs/brains scan.h5 --operator kspace --out reconstructed
 
     Writes mask, probability and uncertainty of every file on the grid of that file: NIfTI with its affine, DICOM as a
     segmentation of its series, pictures as PNG. A bad file is named at the end and does not stop the others.
@@ -60,6 +61,7 @@ def predict(
             sr:factor=4, blur:sigma=1.6, motion:length=9,angle=30, jpeg:quality=10, light:gain=0.3. Noise is the
             standard deviation of what was added, in grey levels of 255, and goes with all of them; where it is
             not known, denoise:noise=auto estimates it. module:function makes an operator of your own of a shape.
+            kspace reconstructs measured k-space, of fastMRI's HDF5 or NumPy files.
             What has learned to restore takes them as it learned them by default.
         by: the posterior sampler: diffpir, ddrm, ddnm, pigdm, dps, mcg, red-diff or repaint; one-step, the posterior
             mean of what has noise alone; unimie, which finds out itself how a picture was lit; diffpir by default.

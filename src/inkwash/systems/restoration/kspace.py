@@ -52,7 +52,7 @@ class Calibrated:
         maps: Complex[Tensor, "k h w"] | None = None,
         *,
         noise: float | None = None,
-        phase: float | None = 1.0,
+        phase: float | None = 1.5,
     ) -> "Calibrated":
         """Calibrate.
 
