@@ -143,7 +143,7 @@ WRONG = {
     "number": ({"operator": "kspace:noise=loud"}, "noise is a number"),
     "level": ({"operator": "kspace:scale=0"}, "scale is a positive number"),
     "method": ({"by": "repaint"}, "--by repaint takes no k-space"),
-    "coils": ({"by": "ddrm"}, "of 4 coils nobody knows the singular values"),
+    "coils": ({"by": "ddrm"}, "scan.h5 holds 4 coils, whose singular values nobody knows"),
     "draws": ({"draws": 0}, "at least 1"),
 }
 
@@ -164,6 +164,10 @@ def test_wrong_files(prior: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     wrong = {
         "real.h5": ({"kspace": np.ones((2, 4, *SIZE))}, "real.h5 holds float64, and k-space is complex"),
         "gap.h5": ({"mask": gap}, "gap.h5 can't be calibrated, slice 1 of 2: the middle of k-space"),
+        "still.h5": (
+            {"kspace": np.abs(kspace()).astype(np.complex64)},
+            "still.h5 can't be calibrated, slice 1 of 2: it holds no noise",
+        ),
         "flat.h5": ({"kspace": kspace()[0, 0]}, "flat.h5 has k-space of shape (40, 26)"),
     }
     for name, (held, message) in wrong.items():

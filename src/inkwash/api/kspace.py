@@ -155,26 +155,26 @@ def reconstructing(
     if len(system.spec.size) != 2 or system.spec.channels != 1:
         raise WrongUse(f"{run} makes images of {system.spec.channels} channels in {len(system.spec.size)} dimensions: "
                        "k-space is reconstructed with a prior of grey pictures")  # fmt: skip
-    how = {"by": by, "draws": draws if sampler.random else 1, "steps": steps, "seed": seed, **told}
+    draws = draws if sampler.random else 1
+    how = {"by": by, "draws": draws, "steps": steps, "seed": seed, **told}
     work, bad = _Reconstructor(system, asked, out, how), list[Problem]()
     try:
         for index, (name, stem) in enumerate(names.items()):
             try:
                 with contextlib.closing(_Local(source, name)) as local, open_kspace(local.path) as acquisition:
                     yield from work.reconstruct(name, stem, acquisition, f"{index + 1} of {len(names)}")
-            except (Unreadable, WrongUse) as error:
-                reason = str(error)
+            except Unreadable as error:
                 if isinstance(source, File):
-                    raise WrongUse(f"{path}{'' if isinstance(error, Unreadable) else ':'} {reason}") from error
-                bad.append(Problem(name=name, reason=reason))
+                    raise WrongUse(f"{path} {error}") from error
+                bad.append(Problem(name=name, reason=str(error)))
     finally:
         made = Reconstructions(
-            run=str(run), operator=operator, by=by, draws=how["draws"], steps=steps or sampler.steps, seed=seed,
+            run=str(run), operator=operator, by=by, draws=draws, steps=steps or sampler.steps, seed=seed,
             restored=work.made, bad=bad,
         )  # fmt: skip
         if work.made:
             write_text(out / NAME, made.model_dump_json(indent=2) + "\n")
-            words = [str(run), str(path), "--operator", operator, "--by", by, "--draws", str(how["draws"])]
+            words = [str(run), str(path), "--operator", operator, "--by", by, "--draws", str(draws)]
             for flag, value in (("--steps", steps), ("--strength", strength), ("--seed", seed), ("--out", out)):
                 words += [] if value is None else [flag, str(value)]
             write_page(
@@ -200,8 +200,8 @@ class _Reconstructor:
         """Reconstruct a file slice by slice, and write it."""
         start, slices, by = time.monotonic(), acquisition.slices, self.how["by"]
         if acquisition.coils > 1 and not issubclass(Coils, method(by).needs):
-            raise WrongUse(f"of {acquisition.coils} coils nobody knows the singular values, which {by} needs: {_FIT} "
-                           "do without")  # fmt: skip
+            raise Unreadable(f"holds {acquisition.coils} coils, whose singular values nobody knows, and {by} needs "
+                             f"them; these do without: {_FIT}")  # fmt: skip
         scale = self.asked.scale
         if scale is None:
             scale = 0.0

@@ -115,8 +115,9 @@ def restoring_files(
     if operator is not None and kind(operator) == "kspace":
         from inkwash.api.kspace import reconstructing
 
-        said = {"by": by, "draws": draws, "steps": steps, "strength": strength, "seed": seed}
-        yield from reconstructing(run, path, operator=operator, out=out, **said)
+        yield from reconstructing(
+            run, path, operator=operator, out=out, by=by, draws=draws, steps=steps, strength=strength, seed=seed
+        )
         return
     out, path = Path(out), Path(path).expanduser()
     check_empty(out)

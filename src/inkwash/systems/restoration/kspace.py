@@ -63,7 +63,7 @@ class Calibrated:
                 sensitivities, and of one coil, where they aren't known, none at all: the image is real as it is.
 
         Raises:
-            WrongUse: sensitivities can't be estimated, or there is no image.
+            WrongUse: sensitivities can't be estimated, there is no image, or no noise.
         """
         if maps is None:
             real = phase is None and len(samples) == 1
@@ -73,6 +73,8 @@ class Calibrated:
         if not white > 0:
             raise WrongUse("its sensitivities see nothing of what was acquired")
         noise = noise_level(samples, mask) if noise is None else noise
+        if not noise > 0:
+            raise WrongUse("it holds no noise, and how near to come to it must be known: say it, kspace:noise=1e-3")
         return cls(samples, mask, maps if phase is None else phased(maps, image, phase), noise, white)
 
     def against(self, scale: float) -> tuple[Measurement, Float[Tensor, "1 c h w"]]:
@@ -92,4 +94,4 @@ class Calibrated:
         """How far the image is from what was acquired, root mean square, over the noise; 1 or less explains it."""
         measurement, y = self.against(scale)
         off = (measurement.operator(x) - y)[:, :, self.mask]
-        return float(off.square().mean().sqrt() * scale / 2 / self.noise) if self.noise > 0 else float("inf")
+        return float(off.square().mean().sqrt() * scale / 2 / self.noise)
