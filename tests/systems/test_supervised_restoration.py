@@ -10,6 +10,7 @@ from inkwash.corruption.noise import Noise
 from inkwash.data.spec import DataSpec
 from inkwash.errors import WrongUse
 from inkwash.nets.dncnn import DnCNN
+from inkwash.nets.unet import UNet
 from inkwash.systems.restoration.dncnn import DnCNNConfig, DnCNNRestorer
 from inkwash.systems.restoration.i2sb import I2SB, I2SBConfig
 from inkwash.systems.restoration.ir_sde import IRSDE, IRSDEConfig
@@ -143,6 +144,20 @@ def test_images_of_any_size_are_restored(name: str) -> None:
     system = MADE[name]("denoise:noise=30").eval()
     asked = measurement("denoise:noise=10", (1, 21, 13))
     assert system.restore(asked, torch.zeros(2, 1, 21, 13)).estimate.shape == (2, 1, 21, 13)
+
+
+@pytest.mark.parametrize("name", ["sr3", "i2sb", "ir-sde"])
+def test_a_network_sees_no_more_than_it_was_trained_on(name: str) -> None:
+    """A large picture is restored in tiles of the size of training, and alike wherever it looks alike."""
+    torch.manual_seed(0)
+    system = MADE[name]("denoise:noise=30").eval()
+    seen: list[tuple[int, ...]] = []
+    for module in system.modules():
+        if isinstance(module, UNet):
+            module.register_forward_pre_hook(lambda _, given: seen.append(tuple(given[0].shape[2:])))
+    asked = measurement("denoise:noise=10", (1, 3 * SIDE, 2 * SIDE + 5))
+    assert system.restore(asked, torch.zeros(1, 1, 3 * SIDE, 2 * SIDE + 5)).estimate.isfinite().all()
+    assert max(max(size) for size in seen) <= SIDE
 
 
 @pytest.mark.parametrize("name", MADE)

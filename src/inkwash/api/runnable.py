@@ -27,8 +27,9 @@ def commands(run: Runs) -> list[str]:
 
 
 def of_system(name: str) -> list[str]:
-    """How to train a system, draw from it, measure it, and set it beside its paper."""
-    if systems.get(name).task == "segmentation":
+    """How to train a system, use it, measure it, and set it beside its paper."""
+    task = systems.get(name).task
+    if task == "segmentation":
         other = "ensemdiff" if name == BASELINE else name
         return [
             f"inkwash train {name} DATA --out runs/{name} --minutes 10",
@@ -36,7 +37,21 @@ def of_system(name: str) -> list[str]:
             f"inkwash compare DATA --systems {BASELINE},{other} --minutes 10 --out runs/compared",
             f"inkwash reproduce {name} --minutes 10",
         ]
-    condition = "--condition DATA " if systems.get(name).task == "synthesis" else ""
+    if task == "restoration":
+        # noise2void removes noise alone, which is what restorers learn by default.
+        return [
+            f"inkwash train {name} DATA --out runs/{name} --minutes 10",
+            f"inkwash predict runs/{name} NOISY --out restored",
+            f"inkwash restore DATA --operators denoise:noise=25 --methods tv runs/{name} --out runs/restored",
+            f"inkwash reproduce {name} --minutes 10",
+        ]
+    if task == "anomaly":
+        return [
+            f"inkwash train {name} DATA --out runs/{name} --minutes 10",
+            f"inkwash anomaly runs/{name} DATA --out found",
+            f"inkwash reproduce {name} --minutes 10",
+        ]
+    condition = "--condition DATA " if task == "synthesis" else ""
     return [
         f"inkwash train {name} DATA --out runs/{name} --minutes 10",
         f"inkwash sample runs/{name} -n 16 {condition}--out new",

@@ -22,7 +22,7 @@ from inkwash.corruption.noise import Noise
 from inkwash.corruption.posterior import Point
 from inkwash.data.spec import DataSpec
 from inkwash.sampling.grid import Grid
-from inkwash.systems.restoration.paired import PairedConfig, network
+from inkwash.systems.restoration.paired import PairedConfig, looked_at, network
 from inkwash.systems.restoration.supervised import Supervised
 
 
@@ -59,8 +59,7 @@ class I2SB(Supervised):
 
     def _clean(self, z: Tensor, y: Tensor, t: Tensor) -> Tensor:
         """What is believed to lie at the bridge's clean end: what is missing from the measurement, added to it."""
-        found: Tensor = self.network(torch.cat([z, y], dim=1), (1000 * t).to(z))
-        return y + found
+        return y + looked_at(self.network, z, y, t, self.spec.size)
 
     def estimate(
         self, guess: Float[Tensor, "n c ..."], *, noise: Noise, steps: int | None = None

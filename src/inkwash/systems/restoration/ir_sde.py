@@ -41,7 +41,7 @@ from inkwash.corruption.posterior import Point
 from inkwash.data.spec import DataSpec
 from inkwash.sampling.grid import Grid
 from inkwash.systems.base import filled
-from inkwash.systems.restoration.paired import PairedConfig, network
+from inkwash.systems.restoration.paired import PairedConfig, looked_at, network
 from inkwash.systems.restoration.supervised import Supervised
 
 
@@ -109,7 +109,7 @@ class IRSDE(Supervised):
 
     def _clean(self, z: Tensor, y: Tensor, t: Tensor) -> Tensor:
         """The clean image that is believed in: `y` and what is missing from it, or what remains without the noise."""
-        found: Tensor = self.network(torch.cat([z - y, y], dim=1), (1000 * t).to(z))
+        found = looked_at(self.network, z - y, y, t, self.spec.size)
         if self.config.predict == "x":
             return y + found
         return y + (z - y - expand(self.process.spread(t), z) * found) / expand(self.process.kept(t), z)

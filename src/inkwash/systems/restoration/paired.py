@@ -1,11 +1,14 @@
 """The network of restorations that walk between a degraded image and a clean one: it sees two images and gives one."""
 
+import torch
+from jaxtyping import Float, Float64
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from inkwash.data.spec import DataSpec
 from inkwash.nets.patched import Patched
 from inkwash.nets.unet import UNet
+from inkwash.sampling.tiled import blended, grid_of
 from inkwash.systems.pixel import Integers
 from inkwash.systems.restoration.supervised import SupervisedConfig
 
@@ -32,3 +35,21 @@ def network(config: PairedConfig, spec: DataSpec) -> nn.Module:
         attention=(False,) * len(config.multipliers),
     )
     return unet if config.patch == 1 else Patched(unet, config.patch)
+
+
+def looked_at(
+    network: nn.Module,
+    walked: Float[Tensor, "n c *spatial"],
+    guess: Float[Tensor, "n c *spatial"],
+    t: Float64[Tensor, "_"],
+    own: tuple[int, ...],
+) -> Float[Tensor, "n c *spatial"]:
+    """What that network makes of two images: of those larger than it was trained on, in tiles of that size.
+
+    Args:
+        t: between 0 and 1; the network is told thousandths.
+        own: the size that it was trained on.
+    """
+    both = torch.cat([walked, guess], dim=1)
+    time = (1000 * t).to(both)
+    return blended(lambda part: network(part, time), both, own, overlap=min(own) // 4, multiple=grid_of(network)[1])
