@@ -1,5 +1,6 @@
 """The report: sound HTML that asks nothing of the network; pictures that are what the tensors say."""
 
+import datetime
 import io
 import re
 from html.parser import HTMLParser
@@ -81,6 +82,12 @@ def test_the_page_is_sound_and_holds_everything(full):
     assert page.tags.count("img") == 8 + 12 + 4
     assert all(link.startswith(("data:image/", "#")) for link in page.links)
     assert not re.search(r"(https?:)?//\w|@import|url\((?!#)", re.sub(r"base64,[\w+/=]+", "", text))
+
+
+def test_a_page_says_with_what_and_when_it_was_made(full):
+    text = full.html()
+    assert f"PyTorch {torch.__version__}" in text
+    assert datetime.date.today().isoformat() in text
 
 
 def test_what_is_empty_is_left_out():

@@ -1,8 +1,6 @@
 """What `inkwash analyse` found, and its report."""
 
-import datetime
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 
 import numpy as np
 import torch
@@ -213,8 +211,6 @@ def page(found: Analysis, *, facts: Mapping[str, str], licence: str | None, caut
         facts={
             "command": found.command,
             **facts,
-            "versions": f"Inkwash {version('inkwash')}, PyTorch {torch.__version__}",
-            "date": datetime.date.today().isoformat(),
         },
         sections=sections,
         notes=found.notes,

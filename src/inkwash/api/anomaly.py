@@ -1,12 +1,10 @@
 """`inkwash.anomaly`: what a model of healthy images changes in others, scored and measured."""
 
 import csv
-import datetime
 import io
 import shlex
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -240,8 +238,6 @@ def _write(
         f"images, {top:.2f} of a range of 2.",
         facts={
             "command": command,
-            "versions": f"Inkwash {version('inkwash')}, PyTorch {torch.__version__}",
-            "date": datetime.date.today().isoformat(),
         },
         sections=[Section("What was measured", columns=["", ""], rows=table, words=1)],
         strips=[

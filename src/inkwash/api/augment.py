@@ -1,6 +1,5 @@
 """`inkwash.augment`: new pictures with their masks for a training set, and whether they help."""
 
-import datetime
 import shlex
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -254,8 +253,6 @@ def _page(
         facts={
             "command": command,
             "seed": str(result.seed),
-            "versions": f"Inkwash {version('inkwash')}, PyTorch {torch.__version__}",
-            "date": datetime.date.today().isoformat(),
         },
         sections=sections,
         strips=[

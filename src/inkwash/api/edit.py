@@ -1,9 +1,7 @@
 """`inkwash.edit`: a given picture changed by a generator: redrawn in part, filled in, turned into another class."""
 
-import datetime
 import shlex
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -250,8 +248,6 @@ def _page(made: Edits, command: str, picture: Tensor, found: Tensor, goal: Tenso
         facts={
             "command": command,
             "seed": str(made.seed),
-            "versions": f"Inkwash {version('inkwash')}, PyTorch {torch.__version__}",
-            "date": datetime.date.today().isoformat(),
         },
         strips=strips,
     ).write(path)

@@ -1,10 +1,7 @@
 """The report of an evaluation of a segmenter."""
 
-import datetime
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
@@ -56,8 +53,6 @@ def page(
             "masks": f"{evaluation.how}, seed {evaluation.seed}",
             "time": f"{evaluation.seconds_per_image:.3g} s {one(evaluation.what)} on {evaluation.device}",
             "parameters": f"{evaluation.parameters:,}",
-            "versions": f"Inkwash {version('inkwash')}, PyTorch {torch.__version__}",
-            "date": datetime.date.today().isoformat(),
         },
         galleries=[gallery(batch, [("", found)], captions)],
         metrics=evaluation.metrics,

@@ -1,8 +1,6 @@
 """The report of an evaluation."""
 
-import datetime
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import torch
@@ -49,8 +47,6 @@ def page(measured: "Measured", run: Run, *, command: str, commands: Sequence[Com
             "trained on": f"{data['path']}, {evaluation.train_count} pictures, seed {run.options.seed}",
             "sampler": f"{evaluation.how}, seed {evaluation.seed}",
             "drawing": f"{evaluation.seconds_per_image:.2f} s an image on {evaluation.device}",
-            "versions": f"Inkwash {version('inkwash')}, PyTorch {torch.__version__}",
-            "date": datetime.date.today().isoformat(),
         },
         strips=strips,
         film=measured.film,

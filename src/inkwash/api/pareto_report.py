@@ -1,10 +1,7 @@
 """What `inkwash pareto` found: every setting with its figures, the choice, and the report."""
 
-import datetime
 from collections.abc import Sequence
-from importlib.metadata import version
 
-import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
@@ -149,8 +146,6 @@ def page(answer: Pareto, drawn: Sequence[Tensor], system: str, licence: str | No
             "command": f"inkwash pareto {answer.run} {answer.data.partition(' (')[0]}",
             "system": system,
             "drawing": f"batches of {answer.batch} on {answer.device}, seed {answer.seed}",
-            "versions": f"Inkwash {version('inkwash')}, PyTorch {torch.__version__}",
-            "date": datetime.date.today().isoformat(),
         },
         sections=[
             Section("Quality and time", text, chart(marks)),

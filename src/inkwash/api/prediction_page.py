@@ -1,9 +1,7 @@
 """The page of a prediction: what was shown to the model beside what it found."""
 
-import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -50,8 +48,6 @@ def write_page(made: Predictions, previews: Sequence[Preview], command: str, pat
         facts={
             "command": command,
             "seed": str(made.seed),
-            "versions": f"Inkwash {version('inkwash')}, PyTorch {torch.__version__}",
-            "date": datetime.date.today().isoformat(),
         },
         sections=sections,
         strips=strips,

@@ -1,9 +1,7 @@
 """The page of a restoration: what was measured beside what was made of it."""
 
-import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -51,8 +49,6 @@ def write_page(
         facts={
             "command": command,
             "seed": str(seed),
-            "versions": f"Inkwash {version('inkwash')}, PyTorch {torch.__version__}",
-            "date": datetime.date.today().isoformat(),
         },
         sections=sections,
         strips=[

@@ -1,10 +1,8 @@
 """`inkwash.restore`: ways to restore images, on the same measurements of the same images."""
 
-import datetime
 import shlex
 import time
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -247,8 +245,6 @@ def _write(result: Restored, strips: Sequence[Strip], out: Path) -> None:
         facts={
             "command": result.command,
             "device": result.device,
-            "versions": f"Inkwash {version('inkwash')}, PyTorch {torch.__version__}",
-            "date": datetime.date.today().isoformat(),
         },
         sections=[
             Section(

@@ -4,11 +4,14 @@ A `Report` is a list of optional sections; those that are empty are left out.
 """
 
 import base64
+import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from jaxtyping import Float
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -121,7 +124,7 @@ class Report:
     Attributes:
         title: what was done.
         summary: one or two sentences on what is seen below.
-        facts: how it was made: command, seed, device, versions, date.
+        facts: how it was made: command, seed, device; versions and the date are added.
         sections: what is special about this report.
         galleries: cases with their pictures.
         strips: rows of pictures, from top to bottom.
@@ -163,7 +166,12 @@ class Report:
         )
         environment.filters |= {"picture": _picture, "figure": _figure, "inline": Markup}
         svgs = {title: Markup(svg) for title, svg in curves.training(self.log).items()}
-        return environment.get_template("report.html").render(report=self, curves=svgs)
+        made = {
+            "versions": f"Inkwash {version('inkwash')}, PyTorch {torch.__version__}",
+            "date": datetime.date.today().isoformat(),
+        }
+        facts = {**self.facts, **made} if self.facts else {}
+        return environment.get_template("report.html").render(report=self, facts=facts, curves=svgs)
 
     def write(self, path: Path) -> Path:
         """Write the page, whole or not at all.

@@ -1,12 +1,9 @@
 """The report of a comparison: its tables, a chart, and the best, the median and the worst cases of all systems."""
 
-import datetime
 import io
 from collections.abc import Sequence
-from importlib.metadata import version
 
 import matplotlib
-import torch
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Drawing
 
@@ -58,8 +55,6 @@ def page(
             **facts,
             **{row.system: f"{systems.get(row.system).paper}; {' '.join(row.options) or 'default options'}"
                for row in main.rows},
-            "versions": f"Inkwash {version('inkwash')}, PyTorch {torch.__version__}",
-            "date": datetime.date.today().isoformat(),
         },
         sections=sections,
         galleries=[gallery],
