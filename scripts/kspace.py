@@ -1,6 +1,6 @@
 """One slice of measured k-space reconstructed by several ways, beside a reference: a table for docs/restoration.md.
 
-    python scripts/kspace.py RUN FILE [--keep 1 0.5 0.25] [--draws 4] [--steps 20] [--seed 0]
+    python scripts/kspace.py RUN FILE [--keep 1 0.5 0.25] [--phase 1.5] [--draws 4] [--steps 20] [--seed 0]
 
 Nothing is simulated. FILE is read as by `inkwash predict --operator kspace` and holds a `reference`. A row for each of
 `--keep`: all samples of the middle without gaps, and that part of those outside it, drawn at random. Sensitivities,
@@ -55,8 +55,8 @@ def chosen(mask: Bool[Tensor, "h w"], keep: float, seed: int) -> Bool[Tensor, "h
     return mask & (inside | drawn)
 
 
-def calibrated(acquired: AcquiredSlice, mask: Bool[Tensor, "h w"]) -> Calibrated:
-    return Calibrated.of(torch.from_numpy(acquired.samples) * mask, mask)
+def calibrated(acquired: AcquiredSlice, mask: Bool[Tensor, "h w"], phase: float | None) -> Calibrated:
+    return Calibrated.of(torch.from_numpy(acquired.samples) * mask, mask, phase=phase)
 
 
 def unexplained(x: Image, seen: Calibrated, whole: AcquiredSlice, hidden: Bool[Tensor, "h w"]) -> float:
@@ -95,11 +95,12 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("--keep", type=float, nargs="+", default=[1.0, 0.5, 0.25])
     parser.add_argument("--samplers", nargs="*", default=["diffpir", "pigdm"])
+    parser.add_argument("--phase", default="1.5", help="pixels that the phase is blurred by, or none")
     parser.add_argument("--draws", type=int, default=4)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    system = generator(args.run)
+    system, phase = generator(args.run), None if args.phase == "none" else float(args.phase)
     with open_kspace(args.file) as file:
         acquired = file.slice(0)
         if file.reference is None:
@@ -119,7 +120,7 @@ def main() -> None:
         "zero-filled": (*[lambda seen, weight: seen.zero_filled(seen.white)[0]] * 2, (1.0,)),
         "SENSE": (*[classically("tikhonov")] * 2, (0.3, 1.0, 3.0, 10.0, 30.0)),
         "total variation": (*[classically("tv")] * 2, (0.1, 0.3, 1.0, 3.0, 10.0)),
-        **{by: (sampled(by, 1), sampled(by, args.draws), (0.3, 1.0, 3.0)) for by in args.samplers},
+        **{by: (sampled(by, 1), sampled(by, args.draws), (0.1, 0.3, 1.0, 3.0)) for by in args.samplers},
     }
     print(f"`python scripts/kspace.py {shlex.join(sys.argv[1:])}`, {datetime.date.today()}, "
           f"{torch.get_num_threads()} threads\n")  # fmt: skip
@@ -128,7 +129,7 @@ def main() -> None:
     for keep in args.keep:
         mask = chosen(whole, keep, args.seed)
         hidden = mask & ~chosen(mask, 1 - HIDDEN, args.seed + 1)
-        seen, part = calibrated(acquired, mask), calibrated(acquired, mask & ~hidden)
+        seen, part = (calibrated(acquired, some, phase) for some in (mask, mask & ~hidden))
         for name, (trial, way, weights) in ways.items():
             left = {w: unexplained(trial(part, w)[0], part, acquired, hidden) for w in weights}
             weight = min(left, key=left.__getitem__)
