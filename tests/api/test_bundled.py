@@ -11,11 +11,11 @@ from inkwash.api.runs import opened
 from inkwash.errors import WrongUse
 from inkwash.systems.bundled import names
 
-NAME = "bundled:polyp-ddpm-retina"
+NAME = "bundled:ddpm-retina"
 
 
 def test_what_is_bundled_is_named_where_a_name_is_wrong() -> None:
-    assert "polyp-ddpm-retina" in names()
+    assert names() == ["ddpm-retina", "polyp-ddpm-retina"]
     with pytest.raises(WrongUse, match="polyp-ddpm-retina"):
         opened("bundled:polyp-ddpm-retin")
 

@@ -26,8 +26,8 @@ from inkwash.training.run import Run
 
 SYSTEM, DATA = "polyp-ddpm", "bundled:retina"
 COUNT = 64
-RESTORE = "inkwash predict bundled:polyp-ddpm-retina FILE --operator denoise:noise=25 --out restored"
-# What the model, told no mask, is a prior for besides: each is undone without any training, by that sampler.
+RESTORE = "inkwash predict bundled:ddpm-retina FILE --operator denoise:noise=25 --out restored"
+# What a model of retinas is a prior for: each is undone without any training, by that sampler.
 MEASUREMENTS = {
     "denoise:noise=25": "ddrm",
     "inpaint:hide=box,share=0.4": "ddrm",
@@ -58,15 +58,16 @@ def demonstrating(out: str | Path = "runs/demo") -> Iterator[Progress]:
         Command("Train a model like this one", f"inkwash train {SYSTEM} {DATA} --out runs/retina --minutes 10"),
         Command("Draw from held-out masks", f"inkwash sample runs/retina -n 16 --condition {DATA} --out pictures"),
         Command("Measure it", f"inkwash evaluate runs/retina {DATA}"),
-        Command("Restore pictures, the model being what is known of them", RESTORE),
+        Command("Restore pictures, a model of such pictures being what is known of them", RESTORE),
         Command("The same on your own pictures", f"inkwash train {SYSTEM} FOLDER --out runs/mine --minutes 10"),
     ]
     title = "Retinas that were never photographed"
     report = page(measured, run, command="inkwash demo", commands=commands, title=title)
-    strips = list(report.strips)
+    strips, prior = list(report.strips), run_of("ddpm-retina")
+    restorer = system if prior is None else generator(prior)
     for index, (text, by) in enumerate(MEASUREMENTS.items()):
         yield Progress(f"restoring {text}", index, len(MEASUREMENTS))
-        strips += _restored(system, measured.real[:SHOWN], text, by)
+        strips += _restored(restorer, measured.real[:SHOWN], text, by)
     yield Progress("looking for segments", 0, 1)
     strips.append(_segmented(model, system, measured.real[:SHOWN]))
     report = replace(report, strips=strips)
@@ -82,7 +83,7 @@ def _restored(system: Generator, x: Float[Tensor, "n c h w"], text: str, by: str
     seen = y if by == "unimie" else asked.first_guess(y)
     return [
         Strip(f"real ones, measured as {text}", seen.clamp(-1, 1)),
-        Strip("restored by the same model, which was never taught to", found.estimate),
+        Strip("restored by a model of retinas, which was never taught to", found.estimate),
     ]
 
 

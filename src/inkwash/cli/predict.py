@@ -36,7 +36,7 @@ def predict(
     $ inkwash predict runs/hippocampus scan.nii.gz --out found
     $ inkwash predict runs/polyp-masks polyps/ --out found --draws 5 --merge staple
     $ inkwash predict runs/prior noisy/ --operator denoise:noise=25 --draws 8 --out restored
-    $ inkwash predict bundled:polyp-ddpm-retina retina.png --operator inpaint:hide=hole.png --out filled
+    $ inkwash predict bundled:ddpm-retina retina.png --operator inpaint:hide=hole.png --out filled
     $ inkwash predict runs/dncnn noisy/ --out cleaned
     $ inkwash predict runs/brains scan.h5 --operator kspace --out reconstructed
 
@@ -48,7 +48,7 @@ def predict(
 
     Args:
         run: a run folder of a segmenter, or of what has learned to restore; of a generator with --operator.
-            bundled:polyp-ddpm-retina is one.
+            bundled:ddpm-retina is one.
         path: a file, a folder, a zip or a list: NIfTI, DICOM, MetaImage, NRRD, NumPy, PNG, JPEG, TIFF.
         out: the folder to write into.
         draws: masks drawn for each image, which become one; the system's own number by default. Of restorations 4.
