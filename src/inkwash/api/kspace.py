@@ -25,7 +25,7 @@ from inkwash.atomic import write_text
 from inkwash.data.kspace import SUFFIXES, AcquiredSlice, Acquisition, open_kspace
 from inkwash.data.picture import Unreadable
 from inkwash.data.report import Problem
-from inkwash.data.source import Archive, File, Folder, Source
+from inkwash.data.source import File, Source, source_of
 from inkwash.data.volumes import nifti
 from inkwash.data.volumes.geometry import UPRIGHT, Grid
 from inkwash.errors import WrongUse, unknown
@@ -285,15 +285,7 @@ class _Local:
 
 def _files(path: Path) -> tuple[Source, dict[str, str]]:
     """The source, and of each file of k-space in it what its results are called."""
-    try:
-        if not path.exists():
-            raise WrongUse(f"{path}: no such file or folder")
-    except PermissionError as error:
-        raise WrongUse(f"{path}: may not be read (permission denied)") from error
-    if path.is_dir():
-        source: Source = Folder(path)
-    else:
-        source = Archive(path) if path.suffix.lower() == ".zip" else File(path)
+    source = source_of(path)
     names = [name for name in source.names if name.lower().endswith(SUFFIXES)]
     if not names:
         raise WrongUse(f"{path}: no file of k-space: {', '.join(SUFFIXES)} are")

@@ -9,7 +9,7 @@ from inkwash.data.arrays import Arrays
 from inkwash.data.item import Found
 from inkwash.data.layout import is_picture, read_layout, stem
 from inkwash.data.listing import is_list, read_lists
-from inkwash.data.source import Archive, File, Folder, Source
+from inkwash.data.source import File, Folder, Source, source_of
 from inkwash.data.volumes import arrays, decathlon, identity
 from inkwash.data.volumes.arrays import ArrayVolume
 from inkwash.data.volumes.cases import Case, Cases, is_scan, of_list, of_names
@@ -100,29 +100,23 @@ def gather(path: Path, *, scans: bool) -> Targets:
 
 def _source(path: Path, scans: bool) -> tuple[Source, Found | None]:
     """The source, and what a list says of it."""
-    try:
-        if not path.exists():
-            raise WrongUse(f"{path}: no such file or folder")
-    except PermissionError as error:
-        raise WrongUse(f"{path}: may not be read (permission denied)") from error
-    if path.is_dir():
-        return Folder(path), None
-    if path.suffix.lower() == ".zip":
-        return Archive(path), None
+    there = source_of(path)
+    if not isinstance(there, File):
+        return there, None
     if path.suffix.lower() == ".npz" and not scans:
         try:
             packed = Arrays(path)
             packed.found({})
             return packed, None
         except WrongUse:
-            return File(path), None
+            return there, None
     if is_list(path.name):
         source = Folder(path.parent)
         found = read_lists(source, [path.name], {})
         if found is None:
             raise WrongUse(f"{path}: no column names pictures or scans")
         return source, found
-    return File(path), None
+    return there, None
 
 
 def _cases(source: Source) -> Cases:

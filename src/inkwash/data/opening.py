@@ -11,7 +11,7 @@ from inkwash.data.layout import read_layout
 from inkwash.data.listing import is_list, read_lists
 from inkwash.data.pairs import read_pairs
 from inkwash.data.picture import SUFFIXES, Unreadable
-from inkwash.data.source import Archive, Folder, Source
+from inkwash.data.source import File, Folder, Source, source_of
 from inkwash.data.volumes import decathlon
 from inkwash.data.volumes.cases import Cases, is_scan, of_list, of_names
 from inkwash.data.volumes.collection import VolumeCollection
@@ -77,16 +77,9 @@ def _scans(source: Source) -> Cases | None:
 
 def _source(path: Path) -> tuple[Source, list[str]]:
     """The source, and the lists in it that the path names itself."""
-    try:
-        if path.is_dir():
-            return Folder(path), []
-        if not path.exists():
-            raise WrongUse(f"{path}: no such file or folder")
-    except PermissionError as error:
-        raise WrongUse(f"{path}: may not be read (permission denied)") from error
-    suffix = path.suffix.lower()
-    if suffix == ".zip":
-        return Archive(path), []
+    found, suffix = source_of(path), path.suffix.lower()
+    if not isinstance(found, File):
+        return found, []
     if suffix == ".npz":
         return Arrays(path), []
     if is_list(path.name):

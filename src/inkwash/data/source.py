@@ -191,3 +191,19 @@ def _walk(top: Path) -> Iterator[str]:
         for file in files:
             if not file.startswith("."):
                 yield (Path(folder) / file).relative_to(top).as_posix()
+
+
+def source_of(path: Path) -> Source:
+    """What lies at a path: a folder, a zip, or one file.
+
+    Raises:
+        WrongUse: nothing does, or it may not be read.
+    """
+    try:
+        if path.is_dir():
+            return Folder(path)
+        if not path.exists():
+            raise WrongUse(f"{path}: no such file or folder")
+    except PermissionError as error:
+        raise WrongUse(f"{path}: may not be read (permission denied)") from error
+    return Archive(path) if path.suffix.lower() == ".zip" else File(path)
