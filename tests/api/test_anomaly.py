@@ -48,7 +48,7 @@ def test_scores_maps_and_a_page(healthy: Path, chests: Path, tmp_path: Path) -> 
     assert len(list((out / "maps").iterdir())) == 60
     assert np.asarray(Image.open(next((out / "maps").iterdir()))).dtype == np.uint16
     assert json.loads((out / "anomaly.json").read_text())["auroc"]["mean"] == made.auroc.mean
-    assert "Not for diagnosis" in (out / "report.html").read_text()
+    assert "not thereby a disease" in (out / "report.html").read_text()
 
 
 def test_what_is_marked_alone_is_drawn_anew(healthy: Path, chests: Path, tmp_path: Path) -> None:

@@ -214,6 +214,9 @@ def test_what_has_learned_to_restore_does_it(learned: dict[str, Path], tmp_path:
     written = np.asarray(Image.open(tmp_path / "out" / "a_restored.png"))
     np.testing.assert_array_equal(written, ((found[0, 0] + 1) / 2 * 255).round().numpy().astype("uint8"))
     assert np.asarray(Image.open(tmp_path / "out" / "b_restored.png")).dtype == np.uint16
+    page = (tmp_path / "out" / "restorations.html").read_text()
+    assert "After: what dncnn makes of it." in page
+    assert "spread" not in page.lower().replace("spread of the draws, grey levels", "")
     kept = nibabel.load(tmp_path / "out" / "c_restored.nii.gz")
     np.testing.assert_array_equal(kept.affine, affine)
     assert kept.shape == scan.shape

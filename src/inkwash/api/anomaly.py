@@ -245,5 +245,5 @@ def _write(
             Strip("as it would be if it were healthy", found.healthy[order].clamp(-1, 1)),
             Strip("how far that is", (found.map[order] / top)[:, None] * 2 - 1),
         ],
-        caution="What a model does not know is not thereby a disease. Not for diagnosis or treatment.",
+        caution="What a model does not know is not thereby a disease.",
     ).write(out / "report.html")

@@ -33,8 +33,20 @@ def write_page(
     rows: list[list[str]],
     *,
     before: str = "the picture as it was handed in",
+    after: str = "the mean of the draws, each a picture that the prior holds for possible and that explains what was "
+    "measured",
 ) -> None:
-    """Write the page; `before` says what is shown beside what was made."""
+    """Write the page; `before` and `after` say what is shown. Where nothing was drawn there is no spread."""
+    drawn = any(bool(one.std.any()) for one in shown)
+    spread = " Spread: the standard deviation of the draws; white is a quarter of the range." if drawn else ""
+    strips = [
+        Strip("before", torch.stack([square(grey_or_colour(one.before / 2 + 0.5)) for one in shown]) * 2 - 1),
+        Strip("after", torch.stack([square(grey_or_colour(one.after / 2 + 0.5)) for one in shown]) * 2 - 1),
+    ]
+    if drawn:
+        strips.append(
+            Strip("spread", torch.stack([square(4 * one.std[None].clamp(max=0.25)) for one in shown]) * 2 - 1)
+        )
     columns = ["", "size", "spread of the draws, grey levels", "evaluations", "seconds"]
     sections = [Section("What was restored", columns=columns, rows=rows, words=1)]
     if bad:
@@ -43,17 +55,12 @@ def write_page(
         )
     Report(
         title=title,
-        summary=f"Before: {before}. After: the mean of the draws, each a picture that the prior "
-        "holds for possible and that explains what was measured. Spread: their standard deviation; white is a quarter "
-        "of the range. What a prior adds need not have been there. Not for diagnosis or treatment.",
+        summary=f"Before: {before}. After: {after}.{spread}",
         facts={
             "command": command,
             "seed": str(seed),
         },
         sections=sections,
-        strips=[
-            Strip("before", torch.stack([square(grey_or_colour(one.before / 2 + 0.5)) for one in shown]) * 2 - 1),
-            Strip("after", torch.stack([square(grey_or_colour(one.after / 2 + 0.5)) for one in shown]) * 2 - 1),
-            Strip("spread", torch.stack([square(4 * one.std[None].clamp(max=0.25)) for one in shown]) * 2 - 1),
-        ],
+        strips=strips,
+        caution="What is restored need not have been there.",
     ).write(path)

@@ -253,5 +253,5 @@ def _write(result: Restored, strips: Sequence[Strip], out: Path) -> None:
         ],
         strips=strips,
         notes=result.skipped,
-        caution="What a prior adds need not have been there. Not for diagnosis or treatment.",
+        caution="What is restored need not have been there.",
     ).write(out / "report.html")

@@ -87,9 +87,7 @@ def _of_run(text: str, by: str, run: str, **how: Any) -> Restorer:
     prior, by = system, by or "diffpir"
 
     def drawn(draws: int) -> Run:
-        return lambda m, y, first, s: restore(
-            prior, m, y, by=by, first=first, **{**how, "draws": draws, "strength": s}
-        )
+        return lambda m, y, first, s: restore(prior, m, y, by=by, first=first, **{**how, "draws": draws, "strength": s})
 
     sampler = method(by)
     full = drawn(how["draws"] if sampler.random else 1)

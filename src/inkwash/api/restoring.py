@@ -144,6 +144,7 @@ def restoring_files(
                 f"{operator}: {len(work.made)} restored", command, seed, work.shown, bad, out / PAGE,
                 [[m.name, " x ".join(map(str, m.size)), f"{m.std:.3g}", str(m.evaluations), f"{m.seconds:.1f}"]
                  for m in work.made],
+                **way.described,
             )  # fmt: skip
     yield Progress("restoring", len(there.targets), len(there.targets), result=made)
 
@@ -196,6 +197,13 @@ class _Way:
         return " ".join(f"--{key} {value}" for key, value in said.items())
 
     @property
+    def described(self) -> dict[str, str]:
+        """What the page says of its pictures, where it isn't what it says of those of a prior."""
+        if isinstance(self.system, Generator):
+            return {}
+        return {"after": f"what {self.name} makes of it" + ("; the mean of its draws" if self.how["draws"] > 1 else "")}
+
+    @property
     def channels(self) -> int:
         return self.system.spec.channels
 
@@ -217,9 +225,7 @@ class _Way:
         return Restoration.of(step, self.how["draws"])
 
 
-def _way(
-    run: str | Path, operator: str | None, by: str | None, strength: float | None, how: dict[str, Any]
-) -> _Way:
+def _way(run: str | Path, operator: str | None, by: str | None, strength: float | None, how: dict[str, Any]) -> _Way:
     """What is asked for.
 
     Raises:
